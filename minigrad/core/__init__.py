@@ -1,0 +1,1 @@
+"""The ground everything stands on: tensors, nodes, the backward loop, events, errors."""
