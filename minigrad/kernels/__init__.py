@@ -1,0 +1,121 @@
+"""Loops over plain arrays: each kernel has a fast form and a naive twin.
+
+Call a kernel by its name, ``kernels.relu_forward(x)``. The dispatch here runs
+
+- the fast form, ``minigrad/kernels/<family>.py``, compiled by Numba; or
+- the naive twin, ``minigrad/kernels/reference/<family>.py``, NumPy written to be read, when it is
+  asked for (``with kernels.use("reference"):`` or ``MINIGRAD_KERNELS=reference`` in the
+  environment) or when an argument is complex, for the twins alone know complex numbers.
+
+A family is imported at its first call, so ``import minigrad`` does not import Numba. A new kernel
+is one name in the table below, and two functions of that name and one signature.
+"""
+
+import functools
+import importlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minigrad.kernels._serial import serial_only
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "elementwise": ("relu_forward", "relu_backward"),
+}
+
+# Served from ``_threads.py``, which imports Numba.
+_THREADS = ("get_num_threads", "set_num_threads")
+
+_FORMS = ("fast", "reference")
+_FAMILY_OF = {name: family for family, members in FAMILIES.items() for name in members}
+
+
+def _checked_form(form: str, asked_by: str) -> str:
+    if form not in _FORMS:
+        raise ValueError(
+            f"{asked_by} chooses the form of the kernels. It is {form!r}. "
+            f"Pass 'fast' or 'reference'."
+        )
+    return form
+
+
+_default_form = _checked_form(os.environ.get("MINIGRAD_KERNELS", "fast"), "MINIGRAD_KERNELS")
+_local = threading.local()
+
+
+def names() -> list[str]:
+    """List every kernel, in alphabetical order."""
+    return sorted(_FAMILY_OF)
+
+
+@contextmanager
+def use(form: str) -> Iterator[None]:
+    """Run the kernels of this thread in one form while the block lasts.
+
+    Parameters
+    ----------
+    form : {"fast", "reference"}
+        The compiled loops, or their naive twins.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from minigrad import kernels
+    >>> with kernels.use("reference"):
+    ...     kernels.relu_forward(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    _checked_form(form, "kernels.use")
+    outer = getattr(_local, "form", None)
+    _local.form = form
+    try:
+        yield
+    finally:
+        _local.form = outer
+
+
+def form_in_use() -> str:
+    """Return ``"fast"`` or ``"reference"``: the form that real-valued calls run in here."""
+    return getattr(_local, "form", None) or _default_form
+
+
+def implementation(name: str, form: str) -> Callable[..., Any]:
+    """Return one form of a kernel itself, past the dispatch."""
+    package = "minigrad.kernels.reference" if form == "reference" else "minigrad.kernels"
+    return getattr(importlib.import_module(f"{package}.{_FAMILY_OF[name]}"), name)
+
+
+def _is_complex(argument: Any) -> bool:
+    return isinstance(argument, (np.ndarray, np.generic, complex)) and np.iscomplexobj(argument)
+
+
+def _dispatching(name: str) -> Callable[..., Any]:
+    """Make the function that callers see; it has the docstring and signature of the twin."""
+    twin = implementation(name, "reference")
+
+    @functools.wraps(twin)
+    def kernel(*args: Any, **options: Any) -> Any:
+        if form_in_use() == "reference" or any(map(_is_complex, (*args, *options.values()))):
+            return twin(*args, **options)
+        return implementation(name, "fast")(*args, **options)
+
+    return kernel
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FAMILY_OF:
+        value = _dispatching(name)
+    elif name in _THREADS:
+        value = getattr(importlib.import_module("minigrad.kernels._threads"), name)
+    else:
+        raise AttributeError(f"module 'minigrad.kernels' has no attribute {name!r}")
+    globals()[name] = value  # the next look-up finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FAMILY_OF, *_THREADS})

@@ -1,0 +1,174 @@
+"""Where compiled kernels are kept between runs, and when they are thrown away.
+
+Numba keeps compiled code in files beside an index of signatures. Its index sees an edit of the
+file a kernel stands in, but neither an edit of another file, nor other fast-math flags, nor that
+one function was compiled both with and without threads. So the folder itself says all of it::
+
+    <root>/kernels-<digest>/parallel      <root>/kernels-<digest>/serial
+
+where the digest covers every kernel source, the versions of all that compiles, and the CPU, and
+the root is ``MINIGRAD_CACHE_DIR`` or the user's cache folder.
+
+The entries are pickles, which run code when they are read: the root must belong to the user
+alone. A root that does not, or cannot be written, means that kernels are compiled anew in each
+process; a damaged entry means that it is compiled again. Neither is ever an error.
+"""
+
+import functools
+import hashlib
+import os
+import pickle
+import shutil
+import stat
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding
+import numba
+import numpy as np
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.serialize import dumps
+
+config: Any = numba.config  # Any: it makes its names while it runs
+
+_KEPT = 4  # digests: a few checkouts or Python versions side by side
+_PREFIX = "kernels-"
+_config_lock = threading.Lock()
+
+
+class _CheckedEntry(CompileResultCacheImpl):
+    """An entry with a checksum: machine code with a wrong bit would not raise, it would crash."""
+
+    def reduce(self, cres: Any) -> Any:
+        payload = dumps(super().reduce(cres))
+        return hashlib.sha256(payload).digest(), payload
+
+    def rebuild(self, target_context: Any, reduced: Any) -> Any:
+        checksum, payload = reduced
+        if hashlib.sha256(payload).digest() != checksum:
+            raise ValueError("a damaged cache entry")
+        return super().rebuild(target_context, pickle.loads(payload))
+
+
+class _ForgivingCache(FunctionCache):
+    """Numba's cache of one function, which no damaged file and no full disk can stop."""
+
+    _impl_class = _CheckedEntry
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling broken bytes may raise anything
+            try:
+                self.flush()
+            except OSError:
+                self.disable()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            self.disable()
+
+
+def attach(dispatcher: Any, build: str) -> None:
+    """Let a jitted function keep its code in the folder of its build, if there is one."""
+    root = _folder()
+    if root is None or not hasattr(dispatcher, "_cache"):  # plain Python under NUMBA_DISABLE_JIT
+        return
+    folder = root / build
+    with _config_lock:
+        outer, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+        try:
+            cache = _ForgivingCache(dispatcher.py_func)
+        except (OSError, RuntimeError):  # no place for it, or no source file to watch
+            return
+        finally:
+            config.CACHE_DIR = outer
+    # Numba falls back to __pycache__, where the two builds would be taken for one another.
+    if Path(cache.cache_path).is_relative_to(folder):
+        dispatcher._cache = cache
+
+
+def digest(sources: Iterable[Path], facts: Iterable[str]) -> str:
+    """Return 16 hexadecimal digits that change with any source file and any fact."""
+    total = hashlib.sha256()
+    for path in sorted(sources):
+        total.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    for fact in facts:
+        total.update(f"{fact}\0".encode())
+    return total.hexdigest()[:16]
+
+
+def compilation_facts() -> list[str]:
+    """List all but the sources that decides what machine code a kernel becomes."""
+    return [
+        f"python {sys.version}",
+        f"numpy {np.__version__}",
+        f"numba {numba.__version__}",
+        f"llvmlite {llvmlite.__version__}",
+        f"cpu {llvmlite.binding.get_host_cpu_name()}",
+        f"features {llvmlite.binding.get_host_cpu_features().flatten()}",
+        f"numba options {config.OPT} {config.BOUNDSCHECK} {config.CPU_NAME} {config.CPU_FEATURES}",
+        f"vectors {os.environ.get('MINIGRAD_SIMD', '')}",
+    ]
+
+
+@functools.cache
+def _folder() -> Path | None:
+    """Return the folder of this digest, made ready, or None where nothing can be kept."""
+    named = os.environ.get("MINIGRAD_CACHE_DIR")
+    try:
+        root = Path(named) if named else _user_cache()
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_unsafe(root)
+        sources = Path(__file__).parent.glob("*.py")
+        folder = root / (_PREFIX + digest(sources, compilation_facts()))
+        folder.mkdir(mode=0o700, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        os.utime(folder)  # the age by which old digests are pruned
+        _prune(root)
+    except (OSError, RuntimeError) as problem:
+        if named:
+            warnings.warn(
+                f"MINIGRAD_CACHE_DIR names the folder for compiled kernels. {named} cannot be "
+                f"used: {problem}. Kernels are compiled anew in this process; name a folder "
+                "that you own, that you can write, and that others cannot.",
+                stacklevel=2,
+            )
+        return None
+    return folder
+
+
+def _user_cache() -> Path:
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "minigrad"
+    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"]) / "minigrad" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "minigrad"
+    return Path.home() / ".cache" / "minigrad"
+
+
+def _refuse_unsafe(root: Path) -> None:
+    if not hasattr(os, "getuid"):  # Windows: the user's own folder is private by itself
+        return
+    status = root.stat()
+    if status.st_uid != os.getuid():
+        raise PermissionError("it belongs to another user")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError("other users can write it")
+
+
+def _prune(root: Path) -> None:
+    """Delete all but the digests used last."""
+    by_age = sorted(root.glob(_PREFIX + "*"), key=lambda folder: folder.stat().st_mtime)
+    for folder in by_age[:-_KEPT]:
+        shutil.rmtree(folder, ignore_errors=True)

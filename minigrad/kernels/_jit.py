@@ -1,0 +1,135 @@
+"""The one decorator of all kernels, and how a kernel is launched.
+
+A kernel is a module-level function with one ``prange`` loop over chunks. The chunks depend on the
+shape of the work and never on the number of threads, and each chunk writes to places of its own,
+so the result is the same bits on any number of threads. The loop's body is best a function
+decorated with ``@body``, for a thin loop compiles quickly::
+
+    from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+
+    @body
+    def _double(x, out, start, stop):
+        for i in range(start, stop):
+            out[i] = 2 * x[i]
+
+    @kernel
+    def _double_loop(x, out, chunks):
+        for chunk in prange(chunks):
+            start, stop = chunk_bounds(chunk, chunks, x.size)
+            _double(x, out, start, stop)
+
+    def double(x):
+        out = np.empty_like(x)
+        _double_loop.launch(x.size, x, out, chunks_of(x.size))
+        return out
+
+``launch(work, *args)`` takes the number of elementary operations, computed from shapes alone. A
+kernel has two builds, a serial one for little work and one that shares its chunks among threads.
+
+Fast-math is off unless a kernel asks to ``reassociate``: its sums may then be computed in any
+order and its products fused into them. NaN and infinity are honoured in either case.
+
+Arguments are positional: arrays, integers, or tuples of them. Each new combination of types
+compiles a new version, so entry functions bring arrays to one layout (see ``_layout.py``) first.
+With ``NUMBA_DISABLE_JIT=1`` everything here runs as plain Python.
+"""
+
+from collections.abc import Callable
+from typing import Any, overload
+
+import numpy as np
+from numba import njit, prange
+
+from minigrad.kernels import _cache, _serial, _threads
+
+__all__ = ["CHUNK", "Kernel", "body", "chunk_bounds", "chunks_of", "kernel", "prange"]
+
+# Below this many elementary operations (some 10 microseconds) threads cost more than they bring.
+SERIAL_BELOW = 32_768
+
+# Elements of a chunk in element-wise loops: small enough for a cache, large enough to be shared.
+CHUNK = 16_384
+
+# Never nnan or ninf, which would let the compiler drop a NaN.
+_REASSOCIATE = {"contract", "reassoc", "nsz", "arcp"}
+
+
+class Kernel:
+    """A loop in its two builds, both compiled when they are first needed."""
+
+    def __init__(self, function: Callable[..., None], reassociate: bool) -> None:
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        self.serial = _jitted(function, reassociate, "serial")
+        self.parallel = _jitted(function, reassociate, "parallel")
+
+    def launch(self, work: int, *args: Any) -> None:
+        """Run the loop: on the thread pool, or here if the work is little or threads barred."""
+        args = tuple(_writeable(a) if isinstance(a, np.ndarray) else a for a in args)
+        if work < SERIAL_BELOW or _serial.must_be_serial():
+            self.serial(*args)
+            return
+        with _threads.entry():
+            _threads.apply_num_threads()
+            self.parallel(*args)
+
+
+@overload
+def kernel(function: Callable[..., None]) -> Kernel: ...
+@overload
+def kernel(*, reassociate: bool) -> Callable[[Callable[..., None]], Kernel]: ...
+
+
+def kernel(function: Any = None, *, reassociate: bool = False) -> Any:
+    """Make a kernel of a function with a ``prange`` loop; see the top of this file."""
+    if function is None:
+        return lambda function: Kernel(function, reassociate)
+    return Kernel(function, reassociate)
+
+
+def body(function: Any = None, *, reassociate: bool = False) -> Any:
+    """Compile a function that kernels call; it runs on the thread it is called on."""
+    if function is None:
+        return lambda function: _jitted(function, reassociate, "body")
+    return _jitted(function, reassociate, "body")
+
+
+def _jitted(function: Callable[..., Any], reassociate: bool, build: str) -> Any:
+    compiled = njit(
+        parallel=build == "parallel",
+        nogil=True,
+        error_model="numpy",
+        fastmath=_REASSOCIATE if reassociate else False,
+    )(function)
+    _cache.attach(compiled, build)
+    return compiled
+
+
+class _Writeable:
+    """The memory of an array, offered to NumPy once more."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array  # keeps the memory alive
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def _writeable(array: np.ndarray) -> np.ndarray:
+    """Return the same memory under the type of a writeable array.
+
+    To Numba read-only arrays are another type, and every kernel would be compiled again for it.
+    Kernels never write to their inputs.
+    """
+    return array if array.flags.writeable else np.asarray(_Writeable(array))
+
+
+def chunks_of(size: int, chunk: int = CHUNK) -> int:
+    """Return how many chunks a range is cut into; it depends on the size alone."""
+    return -(-size // chunk)
+
+
+@body
+def chunk_bounds(chunk: int, chunks: int, size: int) -> tuple[int, int]:
+    """Return where a chunk starts and stops; chunks differ by one element at most."""
+    return chunk * size // chunks, (chunk + 1) * size // chunks

@@ -1,0 +1,51 @@
+"""The order of arrays in memory.
+
+Shapes are always (N, C, H, W). Memory is channels-last: the array is a transposed view of
+C-contiguous (N, H, W, C) memory, so that the channels of a pixel lie side by side. Kernels see
+the (N, H, W, C) array; callers never do.
+"""
+
+import numpy as np
+
+_TO_LAST = (0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
+_TO_FIRST = (0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+
+
+def channels_last(x: np.ndarray) -> np.ndarray:
+    """Return x, of shape (N, C, H, W), as a C-contiguous (N, H, W, C) array.
+
+    It is a view where the memory is channels-last already, else a copy.
+    """
+    return np.ascontiguousarray(x.transpose(_TO_LAST))
+
+
+def empty_channels_last(shape: tuple[int, int, int, int], dtype: np.dtype) -> np.ndarray:
+    """Make an (N, C, H, W) array, values undefined, in channels-last memory."""
+    N, C, H, W = shape
+    return np.empty((N, H, W, C), dtype).transpose(_TO_FIRST)
+
+
+def zeros_channels_last(shape: tuple[int, int, int, int], dtype: np.dtype) -> np.ndarray:
+    """Make an (N, C, H, W) array of zeros in channels-last memory."""
+    N, C, H, W = shape
+    return np.zeros((N, H, W, C), dtype).transpose(_TO_FIRST)
+
+
+def memory_order(x: np.ndarray) -> tuple[int, ...]:
+    """Return the axes of x from the one with the longest stride to the one with the shortest."""
+    return tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
+
+
+def flat(x: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+    """Return the values of x in one dimension, its axes taken in the given order.
+
+    It is a view where memory has that order, else a copy: element-wise kernels give all arrays
+    the order of the first and need not know their shape.
+    """
+    return np.ascontiguousarray(x.transpose(order)).reshape(-1)
+
+
+def empty_in_order(shape: tuple[int, ...], dtype: np.dtype, order: tuple[int, ...]) -> np.ndarray:
+    """Make an array, values undefined, of which ``flat(out, order)`` is a view."""
+    back = tuple(order.index(axis) for axis in range(len(order)))
+    return np.empty([shape[axis] for axis in order], dtype).transpose(back)

@@ -1,0 +1,103 @@
+"""How many threads kernels use, and how they enter Numba's thread pool.
+
+The number is one for the whole process, unlike Numba's own, which each Python thread keeps for
+itself. It changes how long a kernel takes and never its result.
+"""
+
+import contextlib
+import operator
+import os
+import threading
+from typing import Any
+
+import numba
+import numba.np.ufunc.parallel
+
+# Any: both modules make some of their names while they run.
+config: Any = numba.config
+pool: Any = numba.np.ufunc.parallel
+
+_wanted: int | None = None  # None: as many as Numba would use
+_local = threading.local()  # .applied: the number Numba was last told on this thread
+
+# Reentrant, for a finaliser that runs while a kernel compiles may launch a kernel of its own.
+_pool_lock = threading.RLock()
+_free_entry = contextlib.nullcontext()
+_layer: str | None = None
+
+
+def get_num_threads() -> int:
+    """Return how many threads a kernel runs on."""
+    return _wanted or config.NUMBA_NUM_THREADS
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a kernel runs on, in the whole process.
+
+    The pool starts with the first kernel that is large enough to be shared, and its size cannot
+    change afterwards: a larger number, also one above the number of cores, must be set before.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to the size of the pool.
+
+    Raises
+    ------
+    ValueError
+        If n is not a positive integer, or is larger than a pool that has started.
+    """
+    global _wanted
+    try:
+        count = 0 if isinstance(n, bool) else operator.index(n)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(
+            f"set_num_threads: the number of threads is a positive integer. n is {n!r}. "
+            "Pass 1 or more."
+        )
+    if count > config.NUMBA_NUM_THREADS:
+        _enlarge_pool(count)
+    _wanted = count
+
+
+def _enlarge_pool(n: int) -> None:
+    """Let Numba's pool start with n threads, more than it planned.
+
+    Numba decides the size while it is imported and offers no later change, so the three places
+    that hold it are set together. The environment is one of them: Numba reads it again when any
+    of its variables changes, and refuses a number that differs.
+    """
+    if pool._is_initialized:
+        raise ValueError(
+            f"set_num_threads: the pool of threads has started and cannot grow. n is {n}, the "
+            f"pool has {config.NUMBA_NUM_THREADS}. Pass {config.NUMBA_NUM_THREADS} or less, "
+            f"call set_num_threads({n}) before the first kernel, or set NUMBA_NUM_THREADS={n} "
+            "in the environment."
+        )
+    os.environ["NUMBA_NUM_THREADS"] = str(n)
+    config.NUMBA_NUM_THREADS = n
+    pool.NUM_THREADS = n
+
+
+def entry() -> contextlib.AbstractContextManager[object]:
+    """Return what to hold while inside the pool: a lock, or nothing where nothing is needed.
+
+    The layer ``workqueue`` aborts the process when two threads enter it. Which layer it is, is
+    known once the pool has started.
+    """
+    global _layer
+    if _layer is None and pool._is_initialized:
+        _layer = numba.threading_layer()
+    return _free_entry if _layer in ("omp", "tbb") else _pool_lock
+
+
+def apply_num_threads() -> None:
+    """Tell Numba the number set, if this thread has not told it yet."""
+    wanted = get_num_threads()
+    if getattr(_local, "applied", None) != wanted:
+        pool._launch_threads()
+        # numba.set_num_threads compares with the size it saw when it was imported.
+        pool._set_num_threads(wanted)
+        _local.applied = wanted
