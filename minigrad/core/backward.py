@@ -1,0 +1,275 @@
+"""The backward pass: one loop.
+
+Each node waits until every node that used its outputs has run, receives the sum of what they sent
+back, calls its operation's backward once, and passes the results to its parents.
+
+Which node is next? A node is made after its parents, so numbers grow from inputs to outputs. All
+nodes that still wait are in a heap; the one with the largest number cannot be used by any other
+that waits, so its sum is complete. Taking the largest number first needs no recursion, no separate
+count of uses and no sorting of the whole graph, and it makes the order of every sum the same in
+every run.
+
+Gradients of leaves are handed out at the end: a pass that fails half-way changes no ``grad``.
+"""
+
+import heapq
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minigrad.core import events
+from minigrad.core.errors import GraphError
+from minigrad.core.mode import state
+from minigrad.core.node import Node
+
+if TYPE_CHECKING:
+    from minigrad.core.tensor import Tensor
+
+__all__ = ["accumulate", "collect", "store_gradient"]
+
+
+class _Sum:
+    """The sum of the gradients that one value receives from its uses."""
+
+    __slots__ = ("labels", "owned", "parts", "value")
+
+    def __init__(self) -> None:
+        self.value: np.ndarray | None = None
+        self.owned = False  # whether value is ours to write into
+        self.parts: list[np.ndarray] = []  # kept only while somebody listens
+        self.labels: list[str] = []
+
+    def add(self, grad: np.ndarray, label: str) -> None:
+        if self.value is None:
+            self.value = grad  # maybe somebody else's array: read only
+        elif self.owned and self.value.dtype == grad.dtype:
+            np.add(self.value, grad, out=self.value)
+        else:
+            self.value = np.asarray(self.value + grad)  # 0-d sums are NumPy scalars
+            self.owned = True
+        if events.listening:
+            self.parts.append(grad)
+            self.labels.append(label)
+
+    def announce(self, path: str) -> None:
+        if len(self.parts) > 1:
+            event = events.Fanout(path, "engine", tuple(self.labels), tuple(self.parts))
+            events.emit(event)
+
+
+def accumulate(
+    outputs: Sequence["Tensor"], cotangents: Sequence[np.ndarray], retain_graph: bool
+) -> None:
+    """Add to ``grad`` of every leaf that ``outputs`` depend on."""
+    leaves = _run(outputs, cotangents, None, retain_graph)
+    for leaf, total in leaves.items():
+        grad = _finish_leaf(leaf, total)
+        # A copy: what came down may be the cotangent itself, or another leaf's gradient.
+        fresh = grad if total.owned and grad is total.value else grad.copy(order="K")
+        leaf._grad = fresh if leaf._grad is None else np.asarray(leaf._grad + fresh)
+
+
+def collect(
+    outputs: Sequence["Tensor"],
+    cotangents: Sequence[np.ndarray],
+    inputs: Sequence["Tensor"],
+    retain_graph: bool,
+) -> list[np.ndarray | None]:
+    """The gradient of each of ``inputs``, or None where no output depends on it."""
+    wanted = {(x if x._node is None else x._node, x._index): None for x in inputs}
+    caught: dict[Any, np.ndarray | None] = dict(wanted)
+    leaves = _run(outputs, cotangents, caught, retain_graph)
+    for leaf, total in leaves.items():
+        if (leaf, 0) in caught:
+            caught[leaf, 0] = _finish_leaf(leaf, total)
+    grads = [caught[x if x._node is None else x._node, x._index] for x in inputs]
+    return [None if g is None else g.copy(order="K") for g in grads]
+
+
+def _run(
+    outputs: Sequence["Tensor"],
+    cotangents: Sequence[np.ndarray],
+    caught: dict[Any, np.ndarray | None] | None,
+    retain_graph: bool,
+) -> "dict[Tensor, _Sum]":
+    """The loop. Returns the sum for each leaf; fills ``caught`` for nodes that it names."""
+    leaves: dict[Tensor, _Sum] = {}
+    waiting: dict[Node, list[_Sum | None]] = {}
+    heap: list[tuple[int, Node]] = []
+
+    def send(edge: tuple[Any, int], grad: np.ndarray, label: str) -> None:
+        target, index = edge
+        if not isinstance(target, Node):
+            total = leaves.get(target)
+            if total is None:
+                total = leaves[target] = _Sum()
+        else:
+            sums = waiting.get(target)
+            if sums is None:
+                sums = waiting[target] = [None] * len(target.outputs)
+                heapq.heappush(heap, (-target.number, target))
+            total = sums[index]
+            if total is None:
+                total = sums[index] = _Sum()
+        total.add(grad, label)
+
+    for output, cotangent in zip(outputs, cotangents, strict=True):
+        edge = (output, 0) if output._node is None else (output._node, output._index)
+        send(edge, cotangent, "backward")
+    useful = None if caught is None else _leading_to(caught, list(waiting))
+
+    while heap:
+        node = heapq.heappop(heap)[1]
+        sums = waiting.pop(node)
+        node.check_unreleased()
+        grads_out = [_finish(node, i, total) for i, total in enumerate(sums)]
+        if caught is not None and useful is not None:
+            for i, total in enumerate(sums):
+                if (node, i) in caught and total is not None:
+                    caught[node, i] = grads_out[i]
+            if node not in useful:
+                continue
+        edges, grads = node.parents, _call(node, grads_out, caught, useful)
+        for edge, grad in zip(edges, grads, strict=True):
+            if grad is not None:
+                send(edge, grad, node.function.name)
+        if not retain_graph:
+            node.release()
+    return leaves
+
+
+def _leading_to(caught: dict[Any, Any], roots: list[Node]) -> set[Node]:
+    """The nodes between ``roots`` and what is asked for: the others need not run."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        for edge in stack.pop().parents:
+            if edge is not None and isinstance(edge[0], Node) and edge[0] not in seen:
+                seen.add(edge[0])
+                stack.append(edge[0])
+    useful: set[Node] = set()
+    for node in sorted(seen, key=lambda n: n.number):  # parents before their users
+        for edge in node.parents:
+            if edge is not None and (edge in caught or edge[0] in useful):
+                useful.add(node)
+                break
+    return useful
+
+
+def _finish(node: Node, index: int, total: _Sum | None) -> np.ndarray:
+    """The whole gradient of one output, after its hooks; zeros if nothing came back to it."""
+    shape, dtype = node.outputs[index]
+    if total is None:
+        return np.zeros(shape, dtype)
+    if total.parts:
+        total.announce(node.path)
+    assert total.value is not None
+    hooks = node.hooks.get(index, ()) if node.hooks else ()
+    return _run_hooks(hooks, total.value, shape)
+
+
+def _finish_leaf(leaf: "Tensor", total: _Sum) -> np.ndarray:
+    if total.parts:
+        total.announce(leaf.name or "")
+    assert total.value is not None
+    return _run_hooks(leaf._hooks or (), total.value, leaf.shape)
+
+
+def _run_hooks(
+    hooks: Sequence[Callable[[np.ndarray], Any]], grad: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    for hook in list(hooks):
+        result = hook(grad)
+        if result is None:
+            continue
+        if not isinstance(result, np.ndarray) or result.shape != shape:
+            told = f"shape {result.shape}" if hasattr(result, "shape") else type(result).__name__
+            raise GraphError(
+                f"hook: None or a new gradient of shape {shape} was expected, the hook returned "
+                f"{told}. Return an ndarray of that shape."
+            )
+        grad = result.astype(grad.dtype, copy=False)
+    return grad
+
+
+def _call(
+    node: Node,
+    grads_out: list[np.ndarray],
+    caught: dict[Any, Any] | None,
+    useful: set[Node] | None,
+) -> tuple[np.ndarray | None, ...]:
+    """Run one operation's backward and check what it returns."""
+    node.check_unchanged()
+    needs = node.needs
+    if caught is not None and useful is not None:
+        # Only what is asked for: an op looks at ctx.needs.
+        node.needs = tuple(
+            edge is not None and (edge in caught or edge[0] in useful) for edge in node.parents
+        )
+    try:
+        result = node.function.backward(node, *grads_out)
+        grads = result if isinstance(result, tuple) else (result,)
+        if len(grads) != len(needs):
+            raise GraphError(
+                f"{node.function.__name__}.backward returns one gradient for each of its "
+                f"{len(needs)} inputs, it returned {len(grads)}. Return None for an input without."
+            )
+        grads = tuple(
+            [_checked(node, i, g) if node.needs[i] else None for i, g in enumerate(grads)]
+        )
+    finally:
+        node.needs = needs
+    if state.anomaly:
+        _check_backward(node, grads_out, grads)
+    return grads
+
+
+def _checked(node: Node, i: int, grad: Any) -> np.ndarray:
+    """``grad`` if it fits input ``i`` of ``node``."""
+    target, index = node.parents[i]
+    if isinstance(target, Node):
+        shape, dtype = target.outputs[index]
+    else:
+        shape, dtype = target._data.shape, target._data.dtype
+    if isinstance(grad, np.generic):
+        grad = np.asarray(grad)
+    if not isinstance(grad, np.ndarray) or grad.shape != shape:
+        told = f"shape {grad.shape}" if isinstance(grad, np.ndarray) else type(grad).__name__
+        raise GraphError(
+            f"{node.function.__name__}.backward returns a gradient of shape {shape} for input {i}, "
+            f"it returned {told}. A gradient has the shape of its input; sum over broadcast axes."
+        )
+    # A complex gradient belongs to a complex step, where real weights meet a complex input.
+    return grad if grad.dtype == dtype or grad.dtype.kind == "c" else grad.astype(dtype)
+
+
+def _check_backward(
+    node: Node, grads_out: list[np.ndarray], grads: tuple[np.ndarray | None, ...]
+) -> None:
+    """Under detect_anomaly: raise where the first NaN or Inf of the pass appears."""
+    if not all(np.isfinite(g).all() for g in grads_out):
+        raise GraphError(
+            f"detect_anomaly: the cotangent that reaches {node.told()} already holds a non-finite "
+            f"number, and no backward made it. Check the grad_out given to backward, and hooks."
+        )
+    for i, grad in enumerate(grads):
+        if grad is not None and not np.isfinite(grad).all():
+            raise GraphError(
+                f"detect_anomaly: the backward of {node.told()} made a non-finite number in the "
+                f"gradient of input {i} from a finite cotangent. Keep that input away from where "
+                f"the derivative is infinite."
+            )
+
+
+def store_gradient(tensor: "Tensor") -> Callable[[np.ndarray], None]:
+    """A hook that leaves a copy of the gradient in ``tensor.grad`` while the tensor lives."""
+    reference = weakref.ref(tensor)
+
+    def store(grad: np.ndarray) -> None:
+        target = reference()
+        if target is not None:
+            before = target._grad
+            target._grad = np.array(grad if before is None else before + grad)
+
+    return store

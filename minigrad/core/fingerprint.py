@@ -1,0 +1,27 @@
+"""Has a saved array been written to? Fingerprints compared before backward tell."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["fingerprints"]
+
+_WHOLE = 2048  # arrays of up to this many entries are read whole; reading costs less than the op
+_SAMPLE = 64  # of larger ones this many entries, evenly spread, plus the last
+
+
+def fingerprints(saved: tuple[Any, ...], whole: bool) -> list[int]:
+    """One number for each saved array, equal only if its entries are (but for chance, 2**-64).
+
+    An optimiser step or ``x.data *= 2`` changes every entry and is always seen. A write to a few
+    entries of a large array can slip between the samples; ``whole=True`` reads every entry.
+    """
+    return [_fingerprint(array, whole) for array in saved if isinstance(array, np.ndarray)]
+
+
+def _fingerprint(array: np.ndarray, whole: bool) -> int:
+    if whole or array.size <= _WHOLE:
+        return hash(array.tobytes())
+    # .flat visits any strides without a copy of the whole.
+    flat = array.flat
+    return hash((flat[:: array.size // _SAMPLE].tobytes(), flat[-1].tobytes()))

@@ -1,0 +1,335 @@
+"""Element-wise arithmetic, with NumPy's broadcasting.
+
+Forwards are NumPy's own expressions; each backward is the derivative times the cotangent, summed
+back over the axes that broadcasting stretched (:func:`~minigrad.core.shapes.unbroadcast`).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.core.errors import DTypeError, ShapeError
+from minigrad.core.function import Function
+from minigrad.core.shapes import broadcast_shape, unbroadcast
+from minigrad.core.tensor import Tensor
+from minigrad.ops._registry import Sample, Wrong, operation
+
+__all__ = ["add", "div", "mul", "neg", "sub"]
+
+
+def check_operands(name: str, *operands: Any) -> None:
+    """Raise unless each operand is an array, a Tensor or a number, and all broadcast together."""
+    for value in operands:
+        if not isinstance(value, Tensor | np.ndarray | np.generic | int | float | complex):
+            raise DTypeError(
+                f"{name}: a Tensor, an ndarray or a number is needed, got "
+                f"{type(value).__name__}. Make a tensor of it with minigrad.tensor(...)."
+            )
+    shapes = [np.shape(v) if not isinstance(v, Tensor) else v.shape for v in operands]
+    if shapes[0] != shapes[-1] and () not in shapes:
+        broadcast_shape(name, *shapes)
+
+
+# Samples and wrong calls that all two-operand operations share.
+
+
+def _pairs(rng: np.random.Generator) -> list[Sample]:
+    normal = rng.standard_normal
+    return [
+        Sample(normal((2, 3, 5)), normal((2, 3, 5))),
+        Sample(normal((2, 3, 5)), normal((3, 1))),
+        Sample(normal((5,)), normal((2, 1, 1))),
+        Sample(normal((2, 3)), 1.5),
+        Sample(-0.5, normal((2, 3))),
+        Sample(normal(()), normal((3,))),
+    ]
+
+
+def bad_pairs(name: str) -> list[Wrong]:
+    return [
+        Wrong(
+            ShapeError,
+            f"{name}: shapes that broadcast together are needed, got (2, 3) and (4,). Aligned from "
+            f"the last axis, each pair of sizes must be equal or contain a 1.",
+            np.ones((2, 3)),
+            np.ones(4),
+        ),
+        Wrong(
+            DTypeError,
+            f"{name}: a Tensor, an ndarray or a number is needed, got str. Make a tensor of it "
+            f"with minigrad.tensor(...).",
+            np.ones(3),
+            "3",
+        ),
+    ]
+
+
+def anything(rng: np.random.Generator) -> list[Sample]:
+    return [Sample(rng.standard_normal((2, 3, 5))), Sample(rng.standard_normal(()))]
+
+
+def bad_single(name: str) -> list[Wrong]:
+    return [
+        Wrong(
+            DTypeError,
+            f"{name}: a Tensor, an ndarray or a number is needed, got str. Make a tensor of it "
+            f"with minigrad.tensor(...).",
+            "3",
+        )
+    ]
+
+
+class Add(Function):
+    """z = x + y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any) -> Any:
+        ctx.shapes = np.shape(x), np.shape(y)
+        return x + y
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: np.ndarray) -> Any:
+        x_shape, y_shape = ctx.shapes
+        # The adjoint of adding is copying: both operands receive the cotangent itself.
+        grad_x = unbroadcast(grad_out, x_shape) if ctx.needs[0] else None
+        grad_y = unbroadcast(grad_out, y_shape) if ctx.needs[1] else None
+        return grad_x, grad_y
+
+
+@operation(Add, samples=_pairs, wrong=lambda rng: bad_pairs("add"))
+def add(x: Any, y: Any) -> Tensor:
+    """Add, with broadcasting: z = x + y.
+
+    Parameters
+    ----------
+    x, y : Tensor, ndarray or number
+        Of shapes that broadcast together.
+
+    Returns
+    -------
+    Tensor
+        Of the broadcast shape.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not broadcast.
+
+    Gradient
+    --------
+    grad_x = grad_out and grad_y = grad_out, each summed over the axes along which it was
+    broadcast. Saves nothing.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.add(mg.tensor([1.0, 2.0]), 10).data
+    array([11., 12.], dtype=float32)
+    """
+    check_operands("add", x, y)
+    return Add.apply(x, y)
+
+
+class Sub(Function):
+    """z = x - y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any) -> Any:
+        ctx.shapes = np.shape(x), np.shape(y)
+        return x - y
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: np.ndarray) -> Any:
+        x_shape, y_shape = ctx.shapes
+        grad_x = unbroadcast(grad_out, x_shape) if ctx.needs[0] else None
+        grad_y = -unbroadcast(grad_out, y_shape) if ctx.needs[1] else None
+        return grad_x, grad_y
+
+
+@operation(Sub, samples=_pairs, wrong=lambda rng: bad_pairs("sub"))
+def sub(x: Any, y: Any) -> Tensor:
+    """Subtract, with broadcasting: z = x - y.
+
+    Parameters
+    ----------
+    x, y : Tensor, ndarray or number
+        Of shapes that broadcast together.
+
+    Returns
+    -------
+    Tensor
+        Of the broadcast shape.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not broadcast.
+
+    Gradient
+    --------
+    grad_x = grad_out and grad_y = -grad_out, each summed over the axes along which it was
+    broadcast. Saves nothing.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.sub(10, mg.tensor([1.0, 2.0])).data
+    array([9., 8.], dtype=float32)
+    """
+    check_operands("sub", x, y)
+    return Sub.apply(x, y)
+
+
+class Mul(Function):
+    """z = x y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any) -> Any:
+        ctx.save(x, y)
+        return x * y
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: np.ndarray) -> Any:
+        x, y = ctx.saved
+        grad_x = unbroadcast(grad_out * y, np.shape(x)) if ctx.needs[0] else None
+        grad_y = unbroadcast(grad_out * x, np.shape(y)) if ctx.needs[1] else None
+        return grad_x, grad_y
+
+
+@operation(Mul, samples=_pairs, wrong=lambda rng: bad_pairs("mul"))
+def mul(x: Any, y: Any) -> Tensor:
+    """Multiply element by element, with broadcasting: z = x y.
+
+    Parameters
+    ----------
+    x, y : Tensor, ndarray or number
+        Of shapes that broadcast together.
+
+    Returns
+    -------
+    Tensor
+        Of the broadcast shape.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not broadcast.
+
+    Gradient
+    --------
+    grad_x = grad_out y and grad_y = grad_out x, each summed over the axes along which it was
+    broadcast. Saves both operands.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.mul(mg.tensor([1.0, 2.0]), 3).data
+    array([3., 6.], dtype=float32)
+    """
+    check_operands("mul", x, y)
+    return Mul.apply(x, y)
+
+
+class Div(Function):
+    """z = x / y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any) -> Any:
+        ctx.save(x, y)
+        return x / y
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: np.ndarray) -> Any:
+        x, y = ctx.saved
+        grad_x = grad_y = None
+        if ctx.needs[0]:
+            grad_x = unbroadcast(grad_out / y, np.shape(x))
+        if ctx.needs[1]:
+            # x / y again rather than y * y below: y * y overflows where the quotient does not.
+            grad_y = unbroadcast(-grad_out * ((x / y) / y), np.shape(y))
+        return grad_x, grad_y
+
+
+def _quotients(rng: np.random.Generator) -> list[Sample]:
+    def away_from_zero(*shape: int) -> np.ndarray:
+        return rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 2, shape)
+
+    return [
+        Sample(rng.standard_normal((2, 3, 5)), away_from_zero(2, 3, 5)),
+        Sample(rng.standard_normal((5,)), away_from_zero(3, 1)),
+        Sample(rng.standard_normal((2, 3)), -1.5),
+        Sample(2.0, away_from_zero(2, 3)),
+    ]
+
+
+@operation(Div, samples=_quotients, wrong=lambda rng: bad_pairs("div"))
+def div(x: Any, y: Any) -> Tensor:
+    """Divide, with broadcasting: z = x / y.
+
+    Parameters
+    ----------
+    x, y : Tensor, ndarray or number
+        Of shapes that broadcast together. Division by zero gives Inf or NaN with NumPy's warning.
+
+    Returns
+    -------
+    Tensor
+        Of the broadcast shape.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not broadcast.
+
+    Gradient
+    --------
+    grad_x = grad_out / y and grad_y = -grad_out x / y**2, each summed over the axes along which it
+    was broadcast. Saves both operands.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.div(1, mg.tensor([2.0, 4.0])).data
+    array([0.5 , 0.25], dtype=float32)
+    """
+    check_operands("div", x, y)
+    return Div.apply(x, y)
+
+
+class Neg(Function):
+    """y = -x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return -x
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: np.ndarray) -> Any:
+        return -grad_out
+
+
+@operation(Neg, samples=anything, wrong=lambda rng: bad_single("neg"))
+def neg(x: Any) -> Tensor:
+    """Negate: y = -x.
+
+    Parameters
+    ----------
+    x : Tensor, ndarray or number
+
+    Returns
+    -------
+    Tensor
+        Of the shape of x.
+
+    Gradient
+    --------
+    grad_x = -grad_out. Saves nothing.
+
+    Examples
+    --------
+    >>> import minigrad as mg
+    >>> mg.neg(mg.tensor([1.0, -2.0])).data
+    array([-1.,  2.], dtype=float32)
+    """
+    check_operands("neg", x)
+    return Neg.apply(x)
