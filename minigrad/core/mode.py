@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 __all__ = ["complex_step", "detect_anomaly", "no_grad", "state"]
 
 
@@ -66,7 +68,9 @@ def detect_anomaly() -> Iterator[None]:
     """
     before, state.anomaly = state.anomaly, True
     try:
-        yield
+        # NumPy's own warnings would come first and say less.
+        with np.errstate(all="ignore"):
+            yield
     finally:
         state.anomaly = before
 

@@ -1,0 +1,1 @@
+"""Checking gradients against witnesses that know nothing of the backward code."""
