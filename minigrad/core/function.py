@@ -71,38 +71,41 @@ class Function:
         -------
         Tensor or tuple of Tensor
         """
-        recording = state.grad_enabled
-        arrays = [value._data if isinstance(value, Tensor) else value for value in inputs]
-        needs = tuple(
-            [recording and isinstance(value, Tensor) and value.requires_grad for value in inputs]
-        )
-        node = Node(cls, needs)
+        arrays, needs, edges = [], [], []
+        for value in inputs:
+            if isinstance(value, Tensor):
+                arrays.append(value._data)
+                needs.append(value.requires_grad and state.grad_enabled)
+                # Where its gradient goes: the node that made it, or itself if it is a leaf.
+                made = value._node
+                edges.append((value, 0) if made is None else (made, value._index))
+            else:
+                arrays.append(value)
+                needs.append(False)
+                edges.append(None)
+        node = Node(cls, tuple(needs))
         result = cls.forward(node, *arrays, **options)
         outputs = result if isinstance(result, tuple) else (result,)
         outputs = tuple([_checked(cls, array) for array in outputs])
         if state.anomaly:
             _check_forward(cls, arrays, outputs)
         if True in needs:
-            node.record(
-                tuple([_edge(value) if need else None for value, need in zip(inputs, needs)]),  # noqa: B905 (strict=True costs 0.1 us a node; the lengths are equal by construction)
-                outputs,
-            )
+            pairs = zip(edges, needs, strict=True)
+            node.record(tuple([edge if need else None for edge, need in pairs]), outputs)
             tensors = tuple([Tensor._of(array, node, i) for i, array in enumerate(outputs)])
         else:
             tensors = tuple([Tensor._of(array, None, 0) for array in outputs])
         return tensors if isinstance(result, tuple) else tensors[0]
 
 
-def _edge(value: Tensor) -> tuple[Any, int]:
-    """Where the gradient of ``value`` goes: the node that made it, or itself if it is a leaf."""
-    return (value, 0) if value._node is None else (value._node, value._index)
+_SCALARS = (np.generic, int, float, complex)
 
 
 def _checked(function: type[Function], array: Any) -> np.ndarray:
     """``array`` as an ndarray: NumPy returns scalars where all axes are reduced."""
     if isinstance(array, np.ndarray):
         return array
-    if isinstance(array, np.generic | int | float | complex):
+    if isinstance(array, _SCALARS):
         return np.asarray(array)
     raise DTypeError(
         f"{function.__name__}.forward returns an array or a tuple of arrays, it returned "

@@ -87,7 +87,7 @@ class Node:
         """Make the call a part of the graph."""
         self.number = next(_numbers)
         self.parents = parents
-        self.outputs = tuple((array.shape, array.dtype) for array in outputs)
+        self.outputs = tuple([(array.shape, array.dtype) for array in outputs])
         self.hooks = None
         self.path = state.path
         self.line = calling_line() if state.anomaly else ""

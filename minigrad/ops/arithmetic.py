@@ -17,16 +17,24 @@ from minigrad.ops._registry import Sample, Wrong, operation
 __all__ = ["add", "div", "mul", "neg", "sub"]
 
 
+# Named once: a union written in the call would be built anew at every operation.
+_ARRAYS = (Tensor, np.ndarray)
+_NUMBERS = (int, float, np.generic, complex)
+
+
 def check_operands(name: str, *operands: Any) -> None:
-    """Raise unless each operand is an array, a Tensor or a number, and all broadcast together."""
+    """Raise unless one or two operands are arrays, Tensors or numbers that broadcast together."""
+    shapes = []
     for value in operands:
-        if not isinstance(value, Tensor | np.ndarray | np.generic | int | float | complex):
+        if isinstance(value, _ARRAYS):
+            if value.shape:
+                shapes.append(value.shape)
+        elif not isinstance(value, _NUMBERS):
             raise DTypeError(
                 f"{name}: a Tensor, an ndarray or a number is needed, got "
                 f"{type(value).__name__}. Make a tensor of it with minigrad.tensor(...)."
             )
-    shapes = [np.shape(v) if not isinstance(v, Tensor) else v.shape for v in operands]
-    if shapes[0] != shapes[-1] and () not in shapes:
+    if len(shapes) > 1 and shapes[0] != shapes[1]:
         broadcast_shape(name, *shapes)
 
 
