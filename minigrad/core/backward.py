@@ -33,30 +33,28 @@ __all__ = ["accumulate", "collect", "store_gradient"]
 class _Sum:
     """The sum of the gradients that one value receives from its uses."""
 
-    __slots__ = ("labels", "owned", "parts", "value")
+    __slots__ = ("owned", "parts", "value")
 
-    def __init__(self) -> None:
-        self.value: np.ndarray | None = None
+    def __init__(self, first: np.ndarray, label: str) -> None:
+        self.value = first  # maybe somebody else's array: read only
         self.owned = False  # whether value is ours to write into
-        self.parts: list[np.ndarray] = []  # kept only while somebody listens
-        self.labels: list[str] = []
+        # Who sent what: kept only while somebody listens.
+        self.parts = [(label, first)] if events.listening else None
 
     def add(self, grad: np.ndarray, label: str) -> None:
-        if self.value is None:
-            self.value = grad  # maybe somebody else's array: read only
-        elif self.owned and self.value.dtype == grad.dtype:
+        if self.owned and self.value.dtype == grad.dtype:
             np.add(self.value, grad, out=self.value)
         else:
             self.value = np.asarray(self.value + grad)  # 0-d sums are NumPy scalars
             self.owned = True
-        if events.listening:
-            self.parts.append(grad)
-            self.labels.append(label)
+        if self.parts is not None:
+            self.parts.append((label, grad))
 
     def announce(self, path: str) -> None:
-        if len(self.parts) > 1:
-            event = events.Fanout(path, "engine", tuple(self.labels), tuple(self.parts))
-            events.emit(event)
+        """Tell listeners of a sum of two parts or more."""
+        if self.parts is not None and len(self.parts) > 1:
+            labels, parts = zip(*self.parts, strict=True)
+            events.emit(events.Fanout(path, "engine", labels, parts))
 
 
 def accumulate(
@@ -78,13 +76,13 @@ def collect(
     retain_graph: bool,
 ) -> list[np.ndarray | None]:
     """The gradient of each of ``inputs``, or None where no output depends on it."""
-    wanted = {(x if x._node is None else x._node, x._index): None for x in inputs}
-    caught: dict[Any, np.ndarray | None] = dict(wanted)
+    edges = [x._edge or (x, 0) for x in inputs]
+    caught: dict[Any, np.ndarray | None] = dict.fromkeys(edges)
     leaves = _run(outputs, cotangents, caught, retain_graph)
     for leaf, total in leaves.items():
         if (leaf, 0) in caught:
             caught[leaf, 0] = _finish_leaf(leaf, total)
-    grads = [caught[x if x._node is None else x._node, x._index] for x in inputs]
+    grads = [caught[edge] for edge in edges]
     return [None if g is None else g.copy(order="K") for g in grads]
 
 
@@ -102,22 +100,23 @@ def _run(
     def send(edge: tuple[Any, int], grad: np.ndarray, label: str) -> None:
         target, index = edge
         if not isinstance(target, Node):
-            total = leaves.get(target)
-            if total is None:
-                total = leaves[target] = _Sum()
+            if target in leaves:
+                leaves[target].add(grad, label)
+            else:
+                leaves[target] = _Sum(grad, label)
+            return
+        sums = waiting.get(target)
+        if sums is None:
+            sums = waiting[target] = [None] * len(target.outputs)
+            heapq.heappush(heap, (-target.number, target))
+        total = sums[index]
+        if total is None:
+            sums[index] = _Sum(grad, label)
         else:
-            sums = waiting.get(target)
-            if sums is None:
-                sums = waiting[target] = [None] * len(target.outputs)
-                heapq.heappush(heap, (-target.number, target))
-            total = sums[index]
-            if total is None:
-                total = sums[index] = _Sum()
-        total.add(grad, label)
+            total.add(grad, label)
 
     for output, cotangent in zip(outputs, cotangents, strict=True):
-        edge = (output, 0) if output._node is None else (output._node, output._index)
-        send(edge, cotangent, "backward")
+        send(output._edge or (output, 0), cotangent, "backward")
     useful = None if caught is None else _leading_to(caught, list(waiting))
 
     while heap:
@@ -159,26 +158,20 @@ def _leading_to(caught: dict[Any, Any], roots: list[Node]) -> set[Node]:
 
 def _finish(node: Node, index: int, total: _Sum | None) -> np.ndarray:
     """The whole gradient of one output, after its hooks; zeros if nothing came back to it."""
-    shape, dtype = node.outputs[index]
     if total is None:
-        return np.zeros(shape, dtype)
-    if total.parts:
-        total.announce(node.path)
-    assert total.value is not None
-    hooks = node.hooks.get(index, ()) if node.hooks else ()
-    return _run_hooks(hooks, total.value, shape)
+        return np.zeros(*node.outputs[index])
+    total.announce(node.path)
+    hooks = node.hooks.get(index) if node.hooks else None
+    return _run_hooks(hooks, total.value) if hooks else total.value
 
 
 def _finish_leaf(leaf: "Tensor", total: _Sum) -> np.ndarray:
-    if total.parts:
-        total.announce(leaf.name or "")
-    assert total.value is not None
-    return _run_hooks(leaf._hooks or (), total.value, leaf.shape)
+    total.announce(leaf.name or "")
+    return _run_hooks(leaf._hooks, total.value) if leaf._hooks else total.value
 
 
-def _run_hooks(
-    hooks: Sequence[Callable[[np.ndarray], Any]], grad: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
+def _run_hooks(hooks: Sequence[Callable[[np.ndarray], Any]], grad: np.ndarray) -> np.ndarray:
+    shape = grad.shape
     for hook in list(hooks):
         result = hook(grad)
         if result is None:

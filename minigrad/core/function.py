@@ -77,8 +77,7 @@ class Function:
                 arrays.append(value._data)
                 needs.append(value.requires_grad and state.grad_enabled)
                 # Where its gradient goes: the node that made it, or itself if it is a leaf.
-                made = value._node
-                edges.append((value, 0) if made is None else (made, value._index))
+                edges.append(value._edge or (value, 0))
             else:
                 arrays.append(value)
                 needs.append(False)
@@ -92,9 +91,9 @@ class Function:
         if True in needs:
             pairs = zip(edges, needs, strict=True)
             node.record(tuple([edge if need else None for edge, need in pairs]), outputs)
-            tensors = tuple([Tensor._of(array, node, i) for i, array in enumerate(outputs)])
+            tensors = tuple([Tensor._of(array, (node, i)) for i, array in enumerate(outputs)])
         else:
-            tensors = tuple([Tensor._of(array, None, 0) for array in outputs])
+            tensors = tuple([Tensor._of(array, None) for array in outputs])
         return tensors if isinstance(result, tuple) else tensors[0]
 
 

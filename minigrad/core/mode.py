@@ -64,7 +64,7 @@ def detect_anomaly() -> Iterator[None]:
     >>> with mg.detect_anomaly():
     ...     y = mg.log(x)
     Traceback (most recent call last):
-    minigrad.core.errors.GraphError: detect_anomaly: the forward of log...made a non-finite number...
+    minigrad.core.errors.GraphError: detect_anomaly: the forward of log...non-finite number...
     """
     before, state.anomaly = state.anomaly, True
     try:

@@ -36,13 +36,13 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "_data", "_grad", "_hooks", "_index", "_node", "name", "requires_grad",
+        "__weakref__", "_data", "_edge", "_grad", "_hooks", "name", "requires_grad",
     )  # fmt: skip
 
     # NumPy function -> operation, filled by ops/_methods.py.
     _numpy_table: ClassVar[dict[Any, Callable[..., Any]]] = {}
 
-    _node: Node | None
+    _edge: tuple[Node, int] | None  # the node that made it, and which of its outputs it is
     _hooks: list[Callable[[np.ndarray], Any]] | None
 
     def __init__(
@@ -56,22 +56,20 @@ class Tensor:
         check_data(data, requires_grad)
         self._data = data
         self._grad: np.ndarray | None = None
-        self._node = None
-        self._index = 0
+        self._edge = None
         self._hooks = None
         self.requires_grad = requires_grad
         self.name = name
 
     @classmethod
-    def _of(cls, data: np.ndarray, node: Node | None, index: int) -> "Tensor":
-        """The result of an operation: no checks, output ``index`` of ``node``."""
+    def _of(cls, data: np.ndarray, edge: tuple[Node, int] | None) -> "Tensor":
+        """The result of an operation, unchecked; ``edge`` is its node and output index."""
         self = Tensor.__new__(Tensor)
         self._data = data
         self._grad = None
-        self._node = node
-        self._index = index
+        self._edge = edge
         self._hooks = None
-        self.requires_grad = node is not None and data.dtype.kind in "fc"
+        self.requires_grad = edge is not None and data.dtype.kind in "fc"
         self.name = None
         return self
 
@@ -130,9 +128,13 @@ class Tensor:
         return self._data.dtype
 
     @property
+    def _node(self) -> Node | None:
+        return self._edge[0] if self._edge else None
+
+    @property
     def is_leaf(self) -> bool:
         """Whether no recorded operation made it."""
-        return self._node is None
+        return self._edge is None
 
     def item(self) -> Any:
         """The only entry as a Python number.
@@ -155,7 +157,7 @@ class Tensor:
 
     def detach(self) -> "Tensor":
         """A tensor on the same array, cut from the history: gradients stop here."""
-        return Tensor._of(self._data, None, 0)
+        return Tensor._of(self._data, None)
 
     # Gradients.
 
@@ -224,14 +226,15 @@ class Tensor:
                 "register_hook: a tensor with requires_grad=True is needed, this one has no "
                 "gradient. Make it with tensor(..., requires_grad=True)."
             )
-        if self._node is None:
+        if self._edge is None:
             if self._hooks is None:
                 self._hooks = []
             hooks = self._hooks
         else:
-            if self._node.hooks is None:
-                self._node.hooks = {}
-            hooks = self._node.hooks.setdefault(self._index, [])
+            node, index = self._edge
+            if node.hooks is None:
+                node.hooks = {}
+            hooks = node.hooks.setdefault(index, [])
         hooks.append(hook)
         return lambda: hooks.remove(hook) if hook in hooks else None
 

@@ -206,7 +206,7 @@ def test_only_the_asked_gradients_are_computed(op, sample):
         np.testing.assert_array_equal(grad, whole[i])
         if op.function is not None and node.function is op.function:
             given = [
-                next((w for j, w in enumerate(cotangents) if outs[j]._index == k), None)
+                next((w for j, w in enumerate(cotangents) if outs[j]._edge[1] == k), None)
                 for k in range(len(node.outputs))
             ]
             returned = op.function.backward(node, *given)
