@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ArgumentError, DataError, StateError
-from .atomic import atomic_write, remove_leftovers
-from .safetensors import load_safetensors, save_safetensors
-from .state import STATE_PREFIX, decode_state, encode_state
+from minigrad.core.errors import ArgumentError, DataError, StateError
+from minigrad.io.atomic import atomic_write, remove_leftovers
+from minigrad.io.safetensors import load_safetensors, save_safetensors
+from minigrad.io.state import STATE_PREFIX, decode_state, encode_state
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 

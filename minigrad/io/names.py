@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataError
-from .safetensors import load_safetensors
-from .state import STATE_PREFIX
-from .torchfile import load_torch
+from minigrad.core.errors import DataError
+from minigrad.io.safetensors import load_safetensors
+from minigrad.io.state import STATE_PREFIX
+from minigrad.io.torchfile import load_torch
 
 __all__ = ["drop_prefix", "load_weights", "pick_state_dict"]
 

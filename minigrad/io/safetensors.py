@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ArgumentError, DataError, DTypeError
-from .atomic import atomic_write
+from minigrad.core.errors import ArgumentError, DataError, DTypeError
+from minigrad.io.atomic import atomic_write
 
 __all__ = ["load_safetensors", "save_safetensors"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ArgumentError, DTypeError, StateError
+from minigrad.core.errors import ArgumentError, DTypeError, StateError
 
 __all__ = ["STATE_PREFIX", "decode_state", "encode_state", "generator_state", "restore_generator"]
 

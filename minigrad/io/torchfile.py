@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..core.errors import DataError
+from minigrad.core.errors import DataError
 
 __all__ = ["load_torch"]
 
