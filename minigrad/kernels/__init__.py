@@ -24,7 +24,10 @@ import numpy as np
 from minigrad.kernels._serial import serial_only
 
 FAMILIES: dict[str, tuple[str, ...]] = {
+    "conv": ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight", "conv2d_grad_bias"),
     "elementwise": ("relu_forward", "relu_backward"),
+    "loss": ("softmax_cross_entropy_forward", "softmax_cross_entropy_backward"),
+    "update": ("sgd_step", "adam_step", "rmsprop_step", "sum_of_squares"),
 }
 
 # Served from ``_threads.py``, which imports Numba.
@@ -66,7 +69,7 @@ def use(form: str) -> Iterator[None]:
     >>> import numpy as np
     >>> from minigrad import kernels
     >>> with kernels.use("reference"):
-    ...     kernels.relu_forward(np.array([-1.0, 2.0]))
+    ...     kernels.relu_forward(np.array([-1.0, 2.0]))[0]
     array([0., 2.])
     """
     _checked_form(form, "kernels.use")

@@ -124,6 +124,7 @@ def _writeable(array: np.ndarray) -> np.ndarray:
     return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 
+@body
 def chunks_of(size: int, chunk: int = CHUNK) -> int:
     """Return how many chunks a range is cut into; it depends on the size alone."""
     return -(-size // chunk)

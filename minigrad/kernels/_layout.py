@@ -7,6 +7,8 @@ the (N, H, W, C) array; callers never do.
 
 import numpy as np
 
+Shape = tuple[int, int, int, int]
+
 _TO_LAST = (0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
 _TO_FIRST = (0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
 
@@ -19,13 +21,18 @@ def channels_last(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(_TO_LAST))
 
 
-def empty_channels_last(shape: tuple[int, int, int, int], dtype: np.dtype) -> np.ndarray:
+def flat_channels_last(x: np.ndarray) -> np.ndarray:
+    """Return the values of x, of shape (N, C, H, W), in one dimension, in channels-last order."""
+    return channels_last(x).reshape(-1)
+
+
+def empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
     """Make an (N, C, H, W) array, values undefined, in channels-last memory."""
     N, C, H, W = shape
     return np.empty((N, H, W, C), dtype).transpose(_TO_FIRST)
 
 
-def zeros_channels_last(shape: tuple[int, int, int, int], dtype: np.dtype) -> np.ndarray:
+def zeros_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
     """Make an (N, C, H, W) array of zeros in channels-last memory."""
     N, C, H, W = shape
     return np.zeros((N, H, W, C), dtype).transpose(_TO_FIRST)

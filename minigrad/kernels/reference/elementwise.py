@@ -2,9 +2,13 @@
 
 import numpy as np
 
+from minigrad.kernels._layout import empty_in_order, flat, memory_order
 
-def relu_forward(x: np.ndarray) -> np.ndarray:
-    """Return max(x, 0) element by element; the derivative at 0 is 0, and a NaN stays a NaN.
+
+def relu_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return max(x, 0) element by element, and one bit for each that says whether it passed.
+
+    The bit is 0 where x <= 0: the derivative at 0 is 0, and a NaN passes.
 
     Parameters
     ----------
@@ -12,23 +16,32 @@ def relu_forward(x: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    out : ndarray, shape of x
+    out : ndarray, shape and memory order of x
+    mask : ndarray of uint8, shape (ceil(x.size / 8),)
+        Eight elements a byte, the lowest bit first, in the order of x in memory.
     """
-    return np.where(x.real <= 0, x.dtype.type(0), x)
+    passed = ~(x.real <= 0)
+    out = np.where(passed, x, x.dtype.type(0))
+    return out, np.packbits(flat(passed, memory_order(x)), bitorder="little")
 
 
-def relu_backward(grad_out: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Return grad_out where the output of relu was positive, else 0.
+def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+    """Return grad_out where x passed the relu, else 0.
 
     Parameters
     ----------
-    grad_out : ndarray, any shape
+    grad_out : ndarray, shape of x
         The cotangent of ``out``.
-    out : ndarray, shape of grad_out
+    mask : ndarray of uint8
         What ``relu_forward`` returned.
+    order : tuple of int
+        The memory order of x, as ``memory_order(x)`` gives it.
 
     Returns
     -------
-    grad_x : ndarray, shape of grad_out
+    grad_x : ndarray, shape of x
     """
-    return np.where(out.real <= 0, grad_out.dtype.type(0), grad_out)
+    passed = np.unpackbits(mask, count=grad_out.size, bitorder="little").astype(bool)
+    grad_x = empty_in_order(grad_out.shape, grad_out.dtype, order)
+    flat(grad_x, order)[...] = np.where(passed, flat(grad_out, order), 0)
+    return grad_x

@@ -1,0 +1,40 @@
+"""Runs: neighbouring values of flat arrays, moved a vector at a time."""
+
+from minigrad.kernels._jit import body
+from minigrad.kernels._simd import lanes_of, tile_add, tile_load, tile_store, tile_zeros
+
+
+@body
+def zero_run(to, to_at, count):
+    """Write zeros."""
+    for i in range(count):
+        to[to_at + i] = 0
+
+
+@body
+def copy_run(to, to_at, x, x_at, count):
+    """Copy values of x."""
+    width = lanes_of(to)
+    one = tile_zeros(1, 1, to)
+    i = 0
+    while i + width <= count:
+        tile_store(tile_load(one, x, x_at + i, 0), to, to_at + i, 0)
+        i += width
+    while i < count:
+        to[to_at + i] = x[x_at + i]
+        i += 1
+
+
+@body
+def add_run(to, to_at, x, x_at, count):
+    """Add values of x."""
+    width = lanes_of(to)
+    one = tile_zeros(1, 1, to)
+    i = 0
+    while i + width <= count:
+        total = tile_add(tile_load(one, to, to_at + i, 0), tile_load(one, x, x_at + i, 0))
+        tile_store(total, to, to_at + i, 0)
+        i += width
+    while i < count:
+        to[to_at + i] += x[x_at + i]
+        i += 1

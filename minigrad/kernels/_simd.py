@@ -1,0 +1,242 @@
+"""Tiles: blocks of numbers that a loop keeps in vector registers.
+
+LLVM's own vectoriser does not hold a block of sums in registers across a reduction, and Numba has
+no vector type. Here is one: a tile of ``rows`` x ``vectors`` vectors, made and used by a handful of
+intrinsics, and carried by a plain loop like any other value::
+
+    sums = tile_zeros(ROWS, VECTORS, c)
+    for k in range(steps):
+        sums = tile_outer(sums, a, k, a_row, b, k * b_row, lanes)  # sums += a[:, k] * b[k, :]
+    tile_store(sums, c, 0, c_row)
+
+Arrays are flat, and places in them are given as the number of the element. The number of rows and
+vectors must be literals, or constants of a module.
+
+The width of a vector follows the host: 512 bits with AVX-512, 256 with AVX2, else 128.
+``MINIGRAD_SIMD=scalar|128|256|512`` in the environment overrides it. LLVM splits vectors that are
+wider than the host's; ``scalar`` means vectors of one element, which every machine has.
+"""
+
+import os
+import platform
+from typing import Any
+
+import llvmlite.binding
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, register_jitable, register_model
+
+_BITS = {"scalar": 0, "128": 128, "256": 256, "512": 512}
+
+
+def _host_has(feature: str) -> bool:
+    return bool(llvmlite.binding.get_host_cpu_features().get(feature))
+
+
+def _vector_bits() -> int:
+    asked = os.environ.get("MINIGRAD_SIMD")
+    if numba.config.DISABLE_JIT:
+        return _BITS["scalar"]
+    if asked is None:
+        return 512 if _host_has("avx512f") else 256 if _host_has("avx2") else 128
+    if asked not in _BITS:
+        raise ValueError(
+            f"MINIGRAD_SIMD chooses the width of vectors in bits. It is {asked!r}. "
+            "Set it to scalar, 128, 256 or 512, or leave it unset for the host's own width."
+        )
+    return _BITS[asked]
+
+
+VECTOR_BITS = _vector_bits()
+
+# A full tile fills the registers: ROWS x VECTORS sums, VECTORS vectors of b and one value of a.
+_registers = 32 if _host_has("avx512vl") or platform.machine() in ("aarch64", "arm64") else 16
+VECTORS = 2
+ROWS = (_registers - VECTORS - 1) // VECTORS  # 14, or 6
+
+
+def lanes(dtype: Any) -> int:
+    """Return how many values of a dtype a vector holds."""
+    return max(1, VECTOR_BITS // (8 * np.dtype(dtype).itemsize))
+
+
+@register_jitable
+def lanes_of(array):
+    """Return how many values of an array a vector holds, in compiled code too."""
+    return max(1, VECTOR_BITS // (8 * array.itemsize))
+
+
+class Tile(types.Type):
+    """Numba's type of a tile."""
+
+    def __init__(self, dtype: types.Float, rows: int, vectors: int) -> None:
+        self.dtype, self.rows, self.vectors = dtype, rows, vectors
+        super().__init__(f"Tile({dtype}, {rows}, {vectors})")
+
+    @property
+    def lanes(self) -> int:
+        return lanes(str(self.dtype))
+
+    @property
+    def vector(self) -> ir.VectorType:
+        """LLVM's type of one vector."""
+        element = ir.FloatType() if self.dtype == types.float32 else ir.DoubleType()
+        return ir.VectorType(element, self.lanes)
+
+    @property
+    def cells(self) -> list[tuple[int, int, int]]:
+        """The (index, row, vector) of each vector of the tile."""
+        return [
+            (m * self.vectors + v, m, v) for m in range(self.rows) for v in range(self.vectors)
+        ]
+
+
+@register_model(Tile)
+class _TileModel(models.PrimitiveModel):
+    """A tile is an LLVM array of vectors, which LLVM takes apart into registers."""
+
+    def __init__(self, manager: Any, tile: Tile) -> None:
+        super().__init__(manager, tile, ir.ArrayType(tile.vector, tile.rows * tile.vectors))
+
+
+class _Emitter:
+    """The instructions that the intrinsics below are made of."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, tile: Tile) -> None:
+        self.context, self.builder, self.tile = context, builder, tile
+
+    def place(self, array_type: types.Array, array: ir.Value, at: ir.Value) -> ir.Value:
+        """Point at element ``at`` of a flat array."""
+        data = self.context.make_array(array_type)(self.context, self.builder, array).data
+        return self.builder.gep(data, [at])
+
+    def moved(self, pointer: ir.Value, stride: ir.Value, count: int) -> ir.Value:
+        """Move a pointer by so many strides."""
+        return self.builder.gep(pointer, [self.builder.mul(stride, ir.Constant(stride.type, count))])
+
+    def cell(self, pointer: ir.Value, row: ir.Value, m: int, v: int) -> ir.Value:
+        """Point at vector (m, v) of a tile in memory, whose rows are ``row`` elements apart."""
+        return self.moved(self.moved(pointer, row, m), ir.Constant(row.type, self.tile.lanes), v)
+
+    def load(self, pointer: ir.Value) -> ir.Value:
+        """Read a vector; arrays are aligned to their elements only."""
+        value = self.builder.load(self.builder.bitcast(pointer, self.tile.vector.as_pointer()))
+        value.align = self.tile.dtype.bitwidth // 8
+        return value
+
+    def store(self, value: ir.Value, pointer: ir.Value) -> None:
+        """Write a vector."""
+        place = self.builder.bitcast(pointer, self.tile.vector.as_pointer())
+        self.builder.store(value, place).align = self.tile.dtype.bitwidth // 8
+
+    def splat(self, scalar: ir.Value) -> ir.Value:
+        """Fill a vector with one value."""
+        number = ir.IntType(32)
+        undefined = ir.Constant(self.tile.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, number(0))
+        everywhere = ir.Constant(ir.VectorType(number, self.tile.lanes), [0] * self.tile.lanes)
+        return self.builder.shuffle_vector(first, undefined, everywhere)
+
+    def multiply_add(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+        """Compute x * y + z, in one instruction where the host has it.
+
+        The function is declared by hand, for llvmlite knows no intrinsics on vectors.
+        """
+        name = f"llvm.fmuladd.v{self.tile.lanes}f{self.tile.dtype.bitwidth}"
+        signature = ir.FunctionType(self.tile.vector, [self.tile.vector] * 3)
+        module = self.builder.module
+        function = module.globals.get(name) or ir.Function(module, signature, name)
+        return self.builder.call(function, [x, y, z])
+
+
+@intrinsic(prefer_literal=True)
+def tile_zeros(typing_context, rows, vectors, like):
+    """Make a tile of zeros with the dtype of an array."""
+    if not all(isinstance(size, types.IntegerLiteral) for size in (rows, vectors)):
+        return None
+    tile = Tile(like.dtype, rows.literal_value, vectors.literal_value)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        return ir.Constant(context.get_value_type(tile), None)
+
+    return tile(rows, vectors, like), emit
+
+
+@intrinsic
+def tile_load(typing_context, tile, array, at, row):
+    """Read a tile of the same size whose rows begin at ``at`` and every ``row`` elements."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, array_value, at, row = args
+        to = _Emitter(context, builder, tile)
+        start = to.place(array, array_value, at)
+        for index, m, v in tile.cells:
+            value = builder.insert_value(value, to.load(to.cell(start, row, m, v)), index)
+        return value
+
+    return tile(tile, array, types.intp, types.intp), emit
+
+
+@intrinsic
+def tile_store(typing_context, tile, array, at, row):
+    """Write a tile to rows that begin at ``at`` and every ``row`` elements."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, array_value, at, row = args
+        to = _Emitter(context, builder, tile)
+        start = to.place(array, array_value, at)
+        for index, m, v in tile.cells:
+            to.store(builder.extract_value(value, index), to.cell(start, row, m, v))
+        return context.get_dummy_value()
+
+    return types.void(tile, array, types.intp, types.intp), emit
+
+
+@intrinsic
+def tile_outer(typing_context, tile, a, a_at, a_row, b, b_at, b_vector):
+    """Add an outer product to a tile: ``tile[m, v] += a[a_at + m a_row] * b[b_at + v b_vector:]``.
+
+    Rows of a and vectors of b may lie any distance apart.
+    """
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, a_value, a_at, a_row, b_value, b_at, b_vector = args
+        to = _Emitter(context, builder, tile)
+        a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
+        b_vectors = [to.load(to.moved(b_start, b_vector, v)) for v in range(tile.vectors)]
+        a_rows = [builder.load(to.moved(a_start, a_row, m)) for m in range(tile.rows)]
+        splats = [to.splat(scalar) for scalar in a_rows]
+        for index, m, v in tile.cells:
+            held = builder.extract_value(value, index)
+            total = to.multiply_add(splats[m], b_vectors[v], held)
+            value = builder.insert_value(value, total, index)
+        return value
+
+    index = types.intp
+    return tile(tile, a, index, index, b, index, index), emit
+
+
+@intrinsic
+def tile_add(typing_context, x, y):
+    """Add two tiles of one size."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        total = args[0]
+        for index, _, _ in x.cells:
+            parts = [builder.extract_value(tile, index) for tile in args]
+            total = builder.insert_value(total, builder.fadd(*parts), index)
+        return total
+
+    return x(x, y), emit
+
+
+if numba.config.DISABLE_JIT:
+    from minigrad.kernels._simd_plain import (
+        tile_add,
+        tile_load,
+        tile_outer,
+        tile_store,
+        tile_zeros,
+    )

@@ -1,0 +1,41 @@
+"""What the intrinsics on tiles mean, in NumPy: used when Numba compiles nothing.
+
+A tile is an array of shape (rows, vectors), of vectors that hold one element each.
+"""
+
+import numpy as np
+
+
+def tile_zeros(rows: int, vectors: int, like: np.ndarray) -> np.ndarray:
+    """Make a tile of zeros with the dtype of an array."""
+    return np.zeros((rows, vectors), like.dtype)
+
+
+def _places(tile: np.ndarray, at: int, row: int) -> np.ndarray:
+    rows, vectors = tile.shape
+    return at + row * np.arange(rows)[:, None] + np.arange(vectors)
+
+
+def tile_load(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> np.ndarray:
+    """Read a tile of the same size."""
+    return array[_places(tile, at, row)]
+
+
+def tile_store(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:
+    """Write a tile."""
+    array[_places(tile, at, row)] = tile
+
+
+def tile_outer(
+    tile: np.ndarray, a: np.ndarray, a_at: int, a_row: int, b: np.ndarray, b_at: int, b_vector: int
+) -> np.ndarray:
+    """Add an outer product to a tile."""
+    rows, vectors = tile.shape
+    a_values = a[a_at + a_row * np.arange(rows)]
+    b_values = b[b_at + b_vector * np.arange(vectors)]
+    return tile + a_values[:, None] * b_values
+
+
+def tile_add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Add two tiles of one size."""
+    return x + y

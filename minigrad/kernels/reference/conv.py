@@ -1,0 +1,174 @@
+"""Convolution, tap by tap.
+
+A convolution is a sum over the KH x KW taps of the filter. Each tap sees one strided window of the
+padded input and multiplies its channels with one matrix of the weight. The gradients are the same
+sums with the factors exchanged.
+
+Letters in ``einsum``: n batch, g group, c in-channel of a group, f out-channel of a group, h w.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+Pair = tuple[int, int]
+Sides = tuple[int, int, int, int]
+Shape = tuple[int, int, int, int]
+
+
+def conv2d_forward(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Sides,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Return the convolution of x with the filters in weight.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H, W)
+    weight : ndarray, shape (F, C/groups, KH, KW)
+    bias : ndarray, shape (F,), or None
+    stride : tuple of int
+        (vertical, horizontal).
+    padding : tuple of int
+        Zeros around the image: (top, bottom, left, right).
+    dilation : tuple of int
+        Pixels between the taps of the filter: (vertical, horizontal).
+    groups : int
+        Channels and filters are split into so many groups that do not see each other.
+
+    Returns
+    -------
+    out : ndarray, shape (N, F, OH, OW)
+        With OH = (H + top + bottom - dilation_h * (KH - 1) - 1) // stride_h + 1, and OW alike.
+    """
+    N, F = len(x), len(weight)
+    OH, OW = _out_size(x.shape, weight.shape, stride, padding, dilation)
+    padded = np.pad(x, ((0, 0), (0, 0), padding[:2], padding[2:]))
+    out = np.zeros((N, F, OH, OW), np.result_type(x, weight))
+    for tap, window in _taps(weight.shape, (OH, OW), stride, dilation):
+        seen = _in_groups(padded[window], groups)
+        matrix = weight[tap].reshape(groups, F // groups, -1)
+        out += np.einsum("ngchw,gfc->ngfhw", seen, matrix).reshape(N, F, OH, OW)
+    return out if bias is None else out + bias[:, None, None]
+
+
+def conv2d_grad_input(
+    grad_out: np.ndarray,
+    weight: np.ndarray,
+    input_shape: Shape,
+    stride: Pair,
+    padding: Sides,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Return the gradient with respect to x, given the one with respect to the output.
+
+    Parameters
+    ----------
+    grad_out : ndarray, shape (N, F, OH, OW)
+    weight : ndarray, shape (F, C/groups, KH, KW)
+    input_shape : tuple of int
+        (N, C, H, W) of x.
+    stride, padding, dilation, groups
+        As for ``conv2d_forward``.
+
+    Returns
+    -------
+    grad_x : ndarray, shape (N, C, H, W)
+    """
+    N, C, H, W = input_shape
+    top, bottom, left, right = padding
+    dtype = np.result_type(grad_out, weight)
+    grad_padded = np.zeros((N, C, top + H + bottom, left + W + right), dtype)
+    split = _in_groups(grad_out, groups)
+    for tap, window in _taps(weight.shape, grad_out.shape[2:], stride, dilation):
+        matrix = weight[tap].reshape(groups, len(weight) // groups, -1)
+        share = np.einsum("ngfhw,gfc->ngchw", split, matrix)
+        grad_padded[window] += share.reshape(N, C, *grad_out.shape[2:])
+    return grad_padded[:, :, top : top + H, left : left + W].copy()
+
+
+def conv2d_grad_weight(
+    grad_out: np.ndarray,
+    x: np.ndarray,
+    weight_shape: Shape,
+    stride: Pair,
+    padding: Sides,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Return the gradient with respect to weight, given the one with respect to the output.
+
+    Parameters
+    ----------
+    grad_out : ndarray, shape (N, F, OH, OW)
+    x : ndarray, shape (N, C, H, W)
+    weight_shape : tuple of int
+        (F, C/groups, KH, KW).
+    stride, padding, dilation, groups
+        As for ``conv2d_forward``.
+
+    Returns
+    -------
+    grad_weight : ndarray, shape (F, C/groups, KH, KW)
+    """
+    F = weight_shape[0]
+    padded = np.pad(x, ((0, 0), (0, 0), padding[:2], padding[2:]))
+    grad_weight = np.zeros(weight_shape, np.result_type(grad_out, x))
+    split = _in_groups(grad_out, groups)
+    for tap, window in _taps(weight_shape, grad_out.shape[2:], stride, dilation):
+        seen = _in_groups(padded[window], groups)
+        grad_weight[tap] = np.einsum("ngfhw,ngchw->gfc", split, seen).reshape(F, -1)
+    return grad_weight
+
+
+def conv2d_grad_bias(grad_out: np.ndarray) -> np.ndarray:
+    """Return the gradient with respect to bias, given the one with respect to the output.
+
+    Parameters
+    ----------
+    grad_out : ndarray, shape (N, F, OH, OW)
+
+    Returns
+    -------
+    grad_bias : ndarray, shape (F,)
+    """
+    return grad_out.sum(axis=(0, 2, 3))
+
+
+def _out_size(
+    x_shape: Shape, weight_shape: Shape, stride: Pair, padding: Sides, dilation: Pair
+) -> Pair:
+    """Count the positions at which the dilated filter fits into the padded image."""
+    H = x_shape[2] + padding[0] + padding[1]
+    W = x_shape[3] + padding[2] + padding[3]
+    return (
+        len(range(0, H - dilation[0] * (weight_shape[2] - 1), stride[0])),
+        len(range(0, W - dilation[1] * (weight_shape[3] - 1), stride[1])),
+    )
+
+
+def _taps(
+    weight_shape: Shape, out_size: Pair, stride: Pair, dilation: Pair
+) -> Iterator[tuple[tuple[slice | int, ...], tuple[slice, ...]]]:
+    """Give for each tap its index in the weight, and the window of the padded input it sees."""
+    everything = slice(None)
+    for kh in range(weight_shape[2]):
+        for kw in range(weight_shape[3]):
+            rows = _every(kh * dilation[0], out_size[0], stride[0])
+            columns = _every(kw * dilation[1], out_size[1], stride[1])
+            yield (everything, everything, kh, kw), (everything, everything, rows, columns)
+
+
+def _every(start: int, count: int, step: int) -> slice:
+    return slice(start, start + count * step, step) if count else slice(0, 0)
+
+
+def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
+    N, C, H, W = x.shape
+    return x.reshape(N, groups, C // groups, H, W)
