@@ -1,0 +1,1 @@
+"""The commands of ``minigrad``: thin, one file each."""

@@ -1,0 +1,39 @@
+"""``minigrad COMMAND ...``: finds the command and turns errors into one sentence."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from minigrad._version import __version__
+from minigrad.cli import train
+from minigrad.core.errors import MinigradError
+
+__all__ = ["main"]
+
+_COMMANDS = (train,)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done; 1 a check failed; 2 the arguments or the data were wrong; 130 stopped
+        by Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(
+        prog="minigrad",
+        description="A from-scratch autodiff engine with residual layers, at the command line.",
+        epilog="'minigrad COMMAND --help' explains each command.",
+    )
+    parser.add_argument("--version", action="version", version=f"minigrad {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except MinigradError as error:
+        print(f"minigrad {options.command}: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,1 @@
+"""What a reader looks at: the two paths of a gradient, the curves of a run."""
