@@ -1,5 +1,6 @@
 """minigrad: an autodiff engine, convolution kernels and residual units that can be read."""
 
+from minigrad._version import __version__
 from minigrad.core.errors import MinigradError
 from minigrad.core.function import Function
 from minigrad.core.mode import detect_anomaly, no_grad
@@ -28,4 +29,3 @@ from minigrad.ops import (
     where,
 )
 
-__version__ = "0.1.0"

@@ -218,6 +218,6 @@ def resume(run: Run, directory: str | Path) -> None:
 
 
 def last_shares(run: Run) -> list[tuple[str, list[Share]]]:
-    """The recorded shares of the first and the last epoch, as :func:`..inspect.paths.draw` takes."""
+    """The shares recorded in the first and the last epoch, as ``inspect.paths.draw`` takes them."""
     found = [(f"epoch {r['epoch'] + 1}", [Share(**unit) for unit in r["units"]]) for r in run.paths]
     return found if len(found) < 2 else [found[0], found[-1]]

@@ -63,7 +63,7 @@ class NetworkVerdict:
             f"gradients of {self.parameters:,} parameters on {self.images} images: "
             f"{'RIGHT' if self.ok else 'WRONG'}\n"
             f"  slope by backward      {self.backward_slope: .15e}\n"
-            f"  slope by complex step  {self.witness_slope: .15e}   relative error {self.error:.1e}\n"
+            f"  slope by complex step  {self.witness_slope: .15e}   error {self.error:.1e}\n"
             f"  float32 rounding: at most {size:.1e} of the gradient's norm ({worst})"
         )
         return head + "".join(

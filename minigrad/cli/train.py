@@ -11,7 +11,7 @@ from minigrad import data, kernels, models
 from minigrad import train as loop
 from minigrad.check.network import check_network
 from minigrad.cli.console import Progress, summary
-from minigrad.cli.outputs import write_outputs
+from minigrad.cli.outputs import write_metrics, write_outputs
 from minigrad.core.errors import ArgumentError, StateError
 from minigrad.core.rng import manual_seed
 from minigrad.data.loader import DataLoader
@@ -75,12 +75,10 @@ def add_parser(commands: Any) -> None:
     )
     add = parser.add_argument
     add("--data", choices=data.NAMES, help="data set (default digits, which needs no files)")
-    add(
-        "--root", metavar="DIR", help="folder with the data set's files; left out, they are fetched"
-    )
+    add("--root", metavar="DIR", help="folder with the data set's files; else they are fetched")
     add("--model", metavar="NAME", help="network, e.g. resnet20, plain56 (default resnet20)")
-    add("--epochs", type=int, metavar="N", help="passes over the data (default 15 digits, else 10)")
-    add("--batch-size", type=int, metavar="N", help="images a step (default 32 digits, else 128)")
+    add("--epochs", type=int, metavar="N", help="passes over the data (default 10; digits 15)")
+    add("--batch-size", type=int, metavar="N", help="images a step (default 128; digits 32)")
     add("--lr", type=float, metavar="X", help="peak learning rate (default 0.1 sgd, else 0.001)")
     add("--optimizer", choices=_OPTIMIZERS, help="default sgd: momentum 0.9, weight decay 1e-4")
     add("--schedule", choices=_SCHEDULES, help="of the learning rate (default warmup-cosine)")
@@ -249,6 +247,7 @@ class _CommandWatch(loop.Watch):
 
     def after_epoch(self, run: loop.Run) -> None:
         loop.save(run, self.directory, self.settings)
+        write_metrics(run, self.directory)
         self.progress.epoch(run)
 
     def wants_stop(self) -> bool:
