@@ -93,7 +93,5 @@ def softmax_cross_entropy_backward(
     grad_logits = np.empty_like(probabilities)
     grad_losses = np.ascontiguousarray(grad_losses)
     chunks = _chunks_of_rows(R, C)
-    _backward_loop.launch(
-        R * C, grad_losses, probabilities, labels, base, hit, grad_logits, chunks
-    )
+    _backward_loop.launch(R * C, grad_losses, probabilities, labels, base, hit, grad_logits, chunks)
     return grad_logits

@@ -2,7 +2,17 @@
 
 from minigrad.ops import _methods
 from minigrad.ops._registry import Op, Sample, Wrong, operation, registry
+from minigrad.ops.activation import leaky_relu, prelu, relu
 from minigrad.ops.arithmetic import add, div, mul, neg, sub
+from minigrad.ops.broadcasting import broadcast_to, expand
+from minigrad.ops.casting import astype
 from minigrad.ops.comparison import equal, greater, greater_equal, less, less_equal, not_equal
+from minigrad.ops.fork import fork
+from minigrad.ops.indexing import getitem, pad
+from minigrad.ops.joining import concat, split, stack
+from minigrad.ops.matmul import linear, matmul
 from minigrad.ops.power import exp, log, pow, sqrt
+from minigrad.ops.reduce import logsumexp, max, mean, min, sum, var
 from minigrad.ops.select import abs, clip, maximum, minimum, where
+from minigrad.ops.shaping import expand_dims, flatten, permute, reshape, squeeze, transpose
+from minigrad.ops.smooth import log_softmax, sigmoid, softmax, softplus, tanh

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.core.tensor import Tensor
-from minigrad.ops import arithmetic, comparison, power, select
+from minigrad.ops import activation, arithmetic, comparison, power, select, smooth
 
 __all__: list[str] = []
 
@@ -49,6 +49,11 @@ _METHODS = {
     "clip": select.clip,
     "maximum": select.maximum,
     "minimum": select.minimum,
+    "relu": activation.relu,
+    "sigmoid": smooth.sigmoid,
+    "tanh": smooth.tanh,
+    "softmax": smooth.softmax,
+    "log_softmax": smooth.log_softmax,
 }
 
 _NUMPY = {
@@ -61,6 +66,7 @@ _NUMPY = {
     np.exp: power.exp,
     np.log: power.log,
     np.sqrt: power.sqrt,
+    np.tanh: smooth.tanh,
     np.absolute: select.abs,
     np.maximum: select.maximum,
     np.minimum: select.minimum,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad import kernels
+from minigrad.kernels._layout import memory_order
 
 
 def _arrays(rng, dtype):
@@ -16,6 +17,8 @@ def _arrays(rng, dtype):
     yield np.broadcast_to(x[:1], (2, 5, 7, 4))
     yield np.asarray(x[0, 0, 0, 0])
     yield rng.standard_normal((41, 1000)).astype(dtype)
+    for size in range(1, 18):  # a mask ends inside a byte
+        yield rng.standard_normal(size).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -23,21 +26,44 @@ def test_relu_equals_its_twin_to_the_bit(dtype):
     rng = np.random.default_rng(0)
     for x in _arrays(rng, dtype):
         grad_out = rng.standard_normal(x.shape).astype(dtype)
-        out = kernels.relu_forward(x)
-        grad_x = kernels.relu_backward(grad_out, out)
+        out, mask = kernels.relu_forward(x)
+        grad_x = kernels.relu_backward(grad_out, mask, memory_order(x))
         with kernels.use("reference"):
-            np.testing.assert_array_equal(out, kernels.relu_forward(x), strict=True)
-            np.testing.assert_array_equal(grad_x, kernels.relu_backward(grad_out, out), strict=True)
+            naive_out, naive_mask = kernels.relu_forward(x)
+            naive_grad = kernels.relu_backward(grad_out, mask, memory_order(x))
+        np.testing.assert_array_equal(out, naive_out, strict=True)
+        np.testing.assert_array_equal(mask, naive_mask, strict=True)
+        np.testing.assert_array_equal(grad_x, naive_grad, strict=True)
 
 
 def test_relu_keeps_channels_last_memory():
     x = np.ones((2, 5, 7, 3), np.float32).transpose(0, 3, 1, 2)
-    assert kernels.relu_forward(x).strides == x.strides
+    out, mask = kernels.relu_forward(x)
+    assert out.strides == x.strides
+    planar = np.ones(x.shape, np.float32)
+    assert kernels.relu_backward(planar, mask, memory_order(x)).strides == x.strides
 
 
 @pytest.mark.parametrize("form", ["fast", "reference"])
-def test_relu_lets_a_nan_through(form):
-    x = np.array([np.nan, -np.inf, np.inf, -0.0], np.float32)
+def test_relu_lets_a_nan_through_and_stops_at_zero(form):
+    x = np.array([np.nan, -np.inf, np.inf, -0.0, 0.0, 1e-45], np.float32)
+    grad_out = np.array([1, np.nan, 2, np.inf, 3, 4], np.float32)
     with kernels.use(form):
-        np.testing.assert_array_equal(kernels.relu_forward(x), [np.nan, 0, np.inf, 0])
-        np.testing.assert_array_equal(kernels.relu_backward(np.ones_like(x), x), [1, 0, 1, 0])
+        out, mask = kernels.relu_forward(x)
+        np.testing.assert_array_equal(out, [np.nan, 0, np.inf, 0, 0, x[-1]])
+        np.testing.assert_array_equal(mask, [0b100101])
+        np.testing.assert_array_equal(
+            kernels.relu_backward(grad_out, mask, (0,)), [1, 0, 2, 0, 0, 4]
+        )
+
+
+@pytest.mark.parametrize("name", ["relu_forward", "relu_backward"])
+def test_relu_is_the_same_bits_in_the_serial_and_the_parallel_build(name):
+    x = np.random.default_rng(1).standard_normal((37, 1117)).astype(np.float32)
+    _, mask = kernels.relu_forward(x)
+    args = (x,) if name == "relu_forward" else (x, mask, memory_order(x))
+    parallel = getattr(kernels, name)(*args)
+    with kernels.serial_only():
+        serial = getattr(kernels, name)(*args)
+    for a, b in zip(parallel, serial, strict=True):
+        np.testing.assert_array_equal(a, b)
