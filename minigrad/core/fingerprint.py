@@ -16,12 +16,14 @@ def fingerprints(saved: tuple[Any, ...], whole: bool) -> list[int]:
     An optimiser step or ``x.data *= 2`` changes every entry and is always seen. A write to a few
     entries of a large array can slip between the samples; ``whole=True`` reads every entry.
     """
-    return [_fingerprint(array, whole) for array in saved if isinstance(array, np.ndarray)]
+    found = []
+    for array in saved:
+        if isinstance(array, np.ndarray):
+            small = whole or array.size <= _WHOLE
+            found.append(hash(array.tobytes()) if small else _sampled(array))
+    return found
 
 
-def _fingerprint(array: np.ndarray, whole: bool) -> int:
-    if whole or array.size <= _WHOLE:
-        return hash(array.tobytes())
-    # .flat visits any strides without a copy of the whole.
-    flat = array.flat
+def _sampled(array: np.ndarray) -> int:
+    flat = array.flat  # visits any strides without a copy of the whole
     return hash((flat[:: array.size // _SAMPLE].tobytes(), flat[-1].tobytes()))

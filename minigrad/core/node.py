@@ -104,9 +104,11 @@ class Node:
 
     def check_unchanged(self) -> None:
         """Raise GraphError if an array that this node saved was written to since."""
+        if not self.prints:
+            return
         assert self.saved is not None
         whole = bool(self.line)
-        if not self.saved or fingerprints(self.saved, whole) == self.prints:
+        if fingerprints(self.saved, whole) == self.prints:
             return
         arrays = [array for array in self.saved if isinstance(array, np.ndarray)]
         pairs = zip(self.prints, fingerprints(self.saved, whole), strict=True)
