@@ -78,8 +78,8 @@ class Normalize:
     Notes
     -----
     The same three float32 operations in the same order as torchvision's ToTensor and Normalize,
-    so the same bits. The per-channel numbers are repeated along a row: NumPy's inner loop then
-    runs over W*C numbers rather than C. A batch of 128 CIFAR images takes 0.5 ms instead of 3.
+    so the same bits. The per-channel numbers are repeated along a row, so that NumPy's inner loop
+    runs over W*C numbers rather than C.
 
     Examples
     --------

@@ -149,6 +149,17 @@ def test_an_interrupted_run_continues_with_the_very_same_batches(dataset, prefet
     assert same(seen, expected)
 
 
+def test_a_state_may_be_loaded_while_a_loop_runs(dataset):
+    loader = make(dataset)
+    state = loader.state_dict() | {"epoch": 0, "position": 4}
+    running = iter(loader)
+    next(running)
+    loader.load_state_dict(state)
+    next(running)  # the old loop goes on, but no longer speaks for the loader
+    assert loader.state_dict() == state
+    assert same(list(loader), [loader.batch(0, i) for i in (4, 5)])
+
+
 def test_the_state_counts_batches_handed_out_not_those_made_ahead(dataset):
     loader = make(dataset, prefetch=5)
     for count, _ in enumerate(loader, start=1):
