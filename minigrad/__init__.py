@@ -14,6 +14,8 @@ from minigrad.ops import (
     clip,
     concat,
     div,
+    drop_path,
+    dropout,
     equal,
     exp,
     expand,
@@ -57,4 +59,3 @@ from minigrad.ops import (
     var,
     where,
 )
-

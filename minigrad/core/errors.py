@@ -9,6 +9,7 @@ __all__ = [
     "DTypeError",
     "DataError",
     "GraphError",
+    "IndexingError",
     "MinigradError",
     "MissingExtra",
     "ShapeError",
@@ -43,6 +44,10 @@ class DTypeError(MinigradError, TypeError):
 
 class ArgumentError(MinigradError, ValueError):
     """A setting outside its range, or settings that contradict each other."""
+
+
+class IndexingError(MinigradError, IndexError):
+    """An index that an array does not have."""
 
 
 class GraphError(MinigradError, RuntimeError):

@@ -51,8 +51,10 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
-def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+def normalize_axes(name: str, axis: Any, ndim: int, of: str = "x") -> tuple[int, ...]:
     """``axis`` (None, an int, or a tuple of ints) as a tuple of distinct axes, each 0 <= a < ndim.
+
+    The errors speak for the op ``name`` and for the axes ``of`` its operand, or of its result.
 
     Examples
     --------
@@ -72,7 +74,7 @@ def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
         if not -ndim <= a < ndim:
             valid = f"{-ndim} to {ndim - 1}" if ndim else "none, for it has no axes"
             raise ArgumentError(
-                f"{name}: axis {a} was asked for, x has {ndim} axes. Valid axes are {valid}."
+                f"{name}: axis {a} was asked for, {of} has {ndim} axes. Valid axes are {valid}."
             )
         result.append(int(a) % ndim)
     if len(set(result)) != len(result):

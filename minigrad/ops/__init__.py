@@ -7,7 +7,8 @@ from minigrad.ops.arithmetic import add, div, mul, neg, sub
 from minigrad.ops.broadcasting import broadcast_to, expand
 from minigrad.ops.casting import astype
 from minigrad.ops.comparison import equal, greater, greater_equal, less, less_equal, not_equal
-from minigrad.ops.fork import fork
+from minigrad.ops.dropout import drop_path, dropout
+from minigrad.ops.forking import fork
 from minigrad.ops.indexing import getitem, pad
 from minigrad.ops.joining import concat, split, stack
 from minigrad.ops.matmul import linear, matmul

@@ -76,13 +76,15 @@ def anything(rng: np.random.Generator) -> list[Sample]:
     return [Sample(rng.standard_normal((2, 3, 5))), Sample(rng.standard_normal(()))]
 
 
-def bad_single(name: str) -> list[Wrong]:
+def bad_single(name: str, *more: Any) -> list[Wrong]:
+    """The wrong operand that all operations share; ``more`` are the other arguments."""
     return [
         Wrong(
             DTypeError,
             f"{name}: a Tensor, an ndarray or a number is needed, got str. Make a tensor of it "
             f"with minigrad.tensor(...).",
             "3",
+            *more,
         )
     ]
 
