@@ -39,6 +39,7 @@ from typing import Any, overload
 
 import numpy as np
 from numba import njit, prange
+from numba.extending import register_jitable
 
 from minigrad.kernels import _cache, _serial, _threads
 
@@ -124,13 +125,13 @@ def _writeable(array: np.ndarray) -> np.ndarray:
     return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 
-@body
+@register_jitable
 def chunks_of(size: int, chunk: int = CHUNK) -> int:
-    """Return how many chunks a range is cut into; it depends on the size alone."""
+    """Return into how many chunks a range is cut; it depends on the size alone."""
     return -(-size // chunk)
 
 
-@body
+@register_jitable
 def chunk_bounds(chunk: int, chunks: int, size: int) -> tuple[int, int]:
     """Return where a chunk starts and stops; chunks differ by one element at most."""
     return chunk * size // chunks, (chunk + 1) * size // chunks

@@ -23,10 +23,30 @@ from typing import Any
 
 import llvmlite.binding
 import numba
+import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, register_jitable, register_model
+from numba.extending import models, register_jitable, register_model
+
+__all__ = [
+    "ROWS",
+    "VECTORS",
+    "VECTOR_BITS",
+    "Tile",
+    "lanes",
+    "lanes_of",
+    "tile_add",
+    "tile_load",
+    "tile_outer",
+    "tile_store",
+    "tile_zeros",
+]
+
+# Any: the one makes its names while it runs; what the other makes takes one argument less when
+# compiled code calls it.
+config: Any = numba.config
+intrinsic: Any = numba.extending.intrinsic
 
 _BITS = {"scalar": 0, "128": 128, "256": 256, "512": 512}
 
@@ -37,7 +57,7 @@ def _host_has(feature: str) -> bool:
 
 def _vector_bits() -> int:
     asked = os.environ.get("MINIGRAD_SIMD")
-    if numba.config.DISABLE_JIT:
+    if config.DISABLE_JIT:
         return _BITS["scalar"]
     if asked is None:
         return 512 if _host_has("avx512f") else 256 if _host_has("avx2") else 128
@@ -88,9 +108,7 @@ class Tile(types.Type):
     @property
     def cells(self) -> list[tuple[int, int, int]]:
         """The (index, row, vector) of each vector of the tile."""
-        return [
-            (m * self.vectors + v, m, v) for m in range(self.rows) for v in range(self.vectors)
-        ]
+        return [(m * self.vectors + v, m, v) for m in range(self.rows) for v in range(self.vectors)]
 
 
 @register_model(Tile)
@@ -114,7 +132,9 @@ class _Emitter:
 
     def moved(self, pointer: ir.Value, stride: ir.Value, count: int) -> ir.Value:
         """Move a pointer by so many strides."""
-        return self.builder.gep(pointer, [self.builder.mul(stride, ir.Constant(stride.type, count))])
+        return self.builder.gep(
+            pointer, [self.builder.mul(stride, ir.Constant(stride.type, count))]
+        )
 
     def cell(self, pointer: ir.Value, row: ir.Value, m: int, v: int) -> ir.Value:
         """Point at vector (m, v) of a tile in memory, whose rows are ``row`` elements apart."""
@@ -232,7 +252,7 @@ def tile_add(typing_context, x, y):
     return x(x, y), emit
 
 
-if numba.config.DISABLE_JIT:
+if config.DISABLE_JIT:
     from minigrad.kernels._simd_plain import (
         tile_add,
         tile_load,

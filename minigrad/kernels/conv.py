@@ -17,14 +17,14 @@ from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
 from minigrad.kernels._runs import add_run, copy_run
 from minigrad.kernels._simd import ROWS, lanes, lanes_of
-from minigrad.kernels.gemm import multiply, pack, whole_vectors
+from minigrad.kernels.gemm import ADD, NEIGHBOUR, OVERWRITE, multiply, pack, whole_vectors
 from minigrad.kernels.im2col import Geometry, col2im, im2col
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
 
 # Bytes that a block of pixels may take as columns, to be multiplied before they leave the cache.
-BLOCK_BYTES = 384 * 1024
+BLOCK_BYTES = 256 * 1024
 
 # Into how many chunks a small problem is cut, and at most how many partial sums are kept.
 CHUNKS = 16
@@ -43,15 +43,13 @@ def conv2d_forward(
     """Return the convolution of x with the filters in weight."""
     g = _geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
-    pixels, taps = g.N * g.OH * g.OW, _taps(g)
-    block = _block(pixels, taps + g.F // groups, x.dtype)
     _forward_loop.launch(
-        pixels * taps * g.F,
+        g.pixels * g.taps * g.F,
         flat_channels_last(x),
         pack(_matrices(weight, groups)).reshape(-1),
         np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias),
         g,
-        block,
+        _block(g, g.taps + g.filters, x.dtype),
         flat_channels_last(out),
     )
     return out
@@ -59,16 +57,15 @@ def conv2d_forward(
 
 @kernel
 def _forward_loop(x, weight, bias, g, block, out):
-    pixels = g.N * g.OH * g.OW
-    for chunk in prange(chunks_of(pixels, block)):
+    for chunk in prange(chunks_of(g.pixels, block)):
         first = chunk * block
-        _forward_block(x, weight, bias, g, first, min(first + block, pixels), out)
+        _forward_block(x, weight, bias, g, first, min(first + block, g.pixels), out)
 
 
 @body
 def _forward_block(x, weight, bias, g, first, last, out):
     """Compute the output pixels from ``first`` up to ``last``."""
-    filters, taps = g.F // g.groups, _taps(g)
+    filters, taps = g.filters, g.taps
     width = lanes_of(x)
     vectors = -(-filters // width)
     columns = np.empty((last - first) * taps, x.dtype)
@@ -77,9 +74,9 @@ def _forward_block(x, weight, bias, g, first, last, out):
         im2col(x, g, group, first, last, columns, taps)
         multiply(
             last - first, vectors, taps,
-            columns, 0, taps, 1,
-            weight, group * vectors * taps * width, taps * width, width,
-            sums, 0, vectors * width, False,
+            columns, taps, NEIGHBOUR,
+            weight[group * vectors * taps * width :], taps * width, width,
+            sums, vectors * width, OVERWRITE,
         )  # fmt: skip
         for i in range(last - first):
             at = (first + i) * g.F + group * filters
@@ -100,16 +97,14 @@ def conv2d_grad_input(
     """Return the gradient with respect to x, given the one with respect to the output."""
     g = _geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     grad_x = empty_channels_last(input_shape, grad_out.dtype)
-    pixels, taps = g.N * g.OH * g.OW, _taps(g)
-    block = _block(pixels, taps, grad_out.dtype)
     # A band of image rows belongs to one thread; a large batch is shared out by whole images.
     bands = min(g.H, chunks_of(CHUNKS, max(g.N, 1)))
     _grad_input_loop.launch(
-        pixels * taps * g.F,
+        g.pixels * g.taps * g.F,
         flat_channels_last(grad_out),
         pack(_matrices(weight, groups).swapaxes(1, 2)).reshape(-1),
         g,
-        block,
+        _block(g, g.taps, grad_out.dtype),
         bands,
         flat_channels_last(grad_x),
     )
@@ -128,7 +123,7 @@ def _grad_input_loop(grad_out, weight, g, block, bands, grad_x):
 @body
 def _grad_input_band(grad_out, weight, g, block, n, top_row, bottom_row, grad_x):
     """Compute image rows from ``top_row`` up to ``bottom_row`` of image n."""
-    filters, taps = g.F // g.groups, _taps(g)
+    filters, taps = g.filters, g.taps
     width = lanes_of(grad_x)
     vectors = -(-taps // width)
     columns = np.empty(block * vectors * width, grad_x.dtype)
@@ -142,9 +137,9 @@ def _grad_input_band(grad_out, weight, g, block, n, top_row, bottom_row, grad_x)
         for group in range(g.groups):
             multiply(
                 stop - start, vectors, filters,
-                grad_out, start * g.F + group * filters, g.F, 1,
-                weight, group * vectors * filters * width, filters * width, width,
-                columns, 0, vectors * width, False,
+                grad_out[start * g.F + group * filters :], g.F, NEIGHBOUR,
+                weight[group * vectors * filters * width :], filters * width, width,
+                columns, vectors * width, OVERWRITE,
             )  # fmt: skip
             col2im(columns, vectors * width, g, group, start, stop, grad_x, top_row, bottom_row)
 
@@ -160,14 +155,13 @@ def conv2d_grad_weight(
 ) -> np.ndarray:
     """Return the gradient with respect to weight, given the one with respect to the output."""
     g = _geometry(x.shape, weight_shape, stride, padding, dilation, groups)
-    pixels, taps, filters = g.N * g.OH * g.OW, _taps(g), g.F // groups
-    padded = whole_vectors(filters, x.dtype) * lanes(x.dtype)
-    block = _block(pixels, taps + padded, x.dtype)
-    size = groups * taps * padded
+    padded = whole_vectors(g.filters, x.dtype) * lanes(x.dtype)
+    block = _block(g, g.taps + padded, x.dtype)
+    size = groups * g.taps * padded
     room = PARTIAL_BYTES // max(size * x.itemsize, 1)
-    partial = np.zeros((max(1, min(CHUNKS, room, chunks_of(pixels, block))), size), x.dtype)
+    partial = np.zeros((max(1, min(CHUNKS, room, chunks_of(g.pixels, block))), size), x.dtype)
     _grad_weight_loop.launch(
-        pixels * taps * g.F,
+        g.pixels * g.taps * g.F,
         flat_channels_last(grad_out),
         flat_channels_last(x),
         g,
@@ -175,7 +169,7 @@ def conv2d_grad_weight(
         partial,
     )
     # Adding the partial sums in the order of their chunks: the same bits on any number of threads.
-    total = partial.sum(axis=0).reshape(groups, g.KH, g.KW, g.C // groups, padded)[..., :filters]
+    total = partial.sum(axis=0).reshape(groups, g.KH, g.KW, g.channels, padded)[..., : g.filters]
     return np.ascontiguousarray(total.transpose(0, 4, 3, 1, 2)).reshape(weight_shape)
 
 
@@ -183,14 +177,14 @@ def conv2d_grad_weight(
 def _grad_weight_loop(grad_out, x, g, block, partial):
     chunks = partial.shape[0]
     for chunk in prange(chunks):
-        first, last = chunk_bounds(chunk, chunks, g.N * g.OH * g.OW)
+        first, last = chunk_bounds(chunk, chunks, g.pixels)
         _grad_weight_chunk(grad_out, x, g, block, first, last, partial[chunk])
 
 
 @body
 def _grad_weight_chunk(grad_out, x, g, block, first, last, total):
     """Add up what the output pixels from ``first`` up to ``last`` contribute."""
-    filters, taps = g.F // g.groups, _taps(g)
+    filters, taps = g.filters, g.taps
     width = lanes_of(x)
     row = -(-filters // width) * width
     columns = np.empty(block * taps, x.dtype)
@@ -200,12 +194,14 @@ def _grad_weight_chunk(grad_out, x, g, block, first, last, total):
         for group in range(g.groups):
             im2col(x, g, group, start, stop, columns, taps)
             for i in range(stop - start):
-                copy_run(cotangents, i * row, grad_out, (start + i) * g.F + group * filters, filters)
+                copy_run(
+                    cotangents, i * row, grad_out, (start + i) * g.F + group * filters, filters
+                )
             multiply(
                 taps, row // width, stop - start,
-                columns, 0, 1, taps,
-                cotangents, 0, width, row,
-                total, group * taps * row, row, True,
+                columns, NEIGHBOUR, taps,
+                cotangents, width, row,
+                total[group * taps * row :], row, ADD,
             )  # fmt: skip
 
 
@@ -231,19 +227,14 @@ def _geometry(
     x_shape: Shape, weight_shape: Shape, stride: Pair, padding: Sides, dilation: Pair, groups: int
 ) -> Geometry:
     N, C, H, W = x_shape
-    F, _, KH, KW = weight_shape
+    F, channels, KH, KW = weight_shape
     top, bottom, left, right = padding
-    OH = (H + top + bottom - dilation[0] * (KH - 1) - 1) // stride[0] + 1
-    OW = (W + left + right - dilation[1] * (KW - 1) - 1) // stride[1] + 1
+    OH = max((H + top + bottom - dilation[0] * (KH - 1) - 1) // stride[0] + 1, 0)
+    OW = max((W + left + right - dilation[1] * (KW - 1) - 1) // stride[1] + 1, 0)
     return Geometry(
-        N, C, H, W, F, KH, KW, max(OH, 0), max(OW, 0), *stride, top, left, *dilation, groups
-    )
-
-
-@body
-def _taps(g):
-    """Return how many input values an output value sees."""
-    return g.KH * g.KW * (g.C // g.groups)
+        N, C, H, W, F, KH, KW, OH, OW, *stride, top, left, *dilation, groups,
+        channels, F // groups, KH * KW * channels, N * OH * OW,
+    )  # fmt: skip
 
 
 def _matrices(weight: np.ndarray, groups: int) -> np.ndarray:
@@ -253,9 +244,9 @@ def _matrices(weight: np.ndarray, groups: int) -> np.ndarray:
     return split.transpose(0, 3, 4, 2, 1).reshape(groups, KH * KW * C, F // groups)
 
 
-def _block(pixels: int, values: int, dtype: np.dtype) -> int:
+def _block(g: Geometry, values: int, dtype: np.dtype) -> int:
     """Choose how many pixels are lowered at once, when each takes so many values."""
     fitting = BLOCK_BYTES // (dtype.itemsize * max(values, 1))
     # Many channels: rather overflow the cache than read all weights again for each few pixels.
-    fair = min(max(fitting, 4 * ROWS), chunks_of(pixels, CHUNKS))
+    fair = min(max(fitting, 4 * ROWS), chunks_of(g.pixels, CHUNKS))
     return max(fair - fair % ROWS, ROWS)

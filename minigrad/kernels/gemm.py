@@ -27,6 +27,9 @@ from minigrad.kernels._simd import (
 # Rows that do not fill a tile are taken four at a time, then one at a time.
 FEW = 4
 
+# Not 0 and 1 themselves: Numba would compile ``multiply`` anew for each literal it is called with.
+OVERWRITE, ADD, NEIGHBOUR = np.intp(0), np.intp(1), np.intp(1)
+
 
 def whole_vectors(columns: int, dtype: np.dtype) -> int:
     """Return how many vectors hold a row of so many columns."""
@@ -63,63 +66,60 @@ def _tile(sums, K, a, a_at, a_row, a_step, b, b_at, b_vector, b_step, c, c_at, c
 
 
 @body
-def _stripe(
-    full, few, one, M, K, a, a_at, a_row, a_step, b, b_at, b_vector, b_step, c, c_at, c_row, add
-):  # fmt: skip
-    """Compute one stripe of c, as wide as the three tiles and M rows tall."""
+def _stripe(full, few, one, M, K, a, a_row, a_step, b, b_at, b_vector, b_step, c, c_at, c_row, add):
+    """Compute a stripe of c that is M rows tall and as wide as the tiles of the three heights."""
     m = 0
     while m + ROWS <= M:
         _tile(
-            full, K, a, a_at + m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
-            c, c_at + m * c_row, c_row, add
+            full, K, a, m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
+            c, c_at + m * c_row, c_row, add,
         )  # fmt: skip
         m += ROWS
     while m + FEW <= M:
         _tile(
-            few, K, a, a_at + m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
-            c, c_at + m * c_row, c_row, add
+            few, K, a, m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
+            c, c_at + m * c_row, c_row, add,
         )  # fmt: skip
         m += FEW
     while m < M:
         _tile(
-            one, K, a, a_at + m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
-            c, c_at + m * c_row, c_row, add
+            one, K, a, m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
+            c, c_at + m * c_row, c_row, add,
         )  # fmt: skip
         m += 1
 
 
 @body
-def multiply(
-    M, vectors, K, a, a_at, a_row, a_step, b, b_at, b_vector, b_step, c, c_at, c_row, add
-):  # fmt: skip
+def multiply(M, vectors, K, a, a_row, a_step, b, b_vector, b_step, c, c_row, add):
     """Compute ``c = a @ b``, or ``c += a @ b``.
 
     Parameters
     ----------
     M, vectors, K : int
         Rows of a and c, vectors in a row of b and c, columns of a and rows of b.
-    a, a_at, a_row, a_step : ndarray and int
-        ``a[m, k]`` is element ``a_at + m * a_row + k * a_step``.
-    b, b_at, b_vector, b_step : ndarray and int
-        Vector v of row k of b begins at element ``b_at + v * b_vector + k * b_step``.
-    c, c_at, c_row : ndarray and int
-        Vector v of row m of c begins at element ``c_at + m * c_row + v * lanes``.
-    add : bool
-        Add to c instead of overwriting it.
+    a : ndarray
+        ``a[m, k]`` is element ``m * a_row + k * a_step``.
+    a_row, a_step : int
+    b : ndarray
+        Vector v of row k begins at element ``v * b_vector + k * b_step``.
+    b_vector, b_step : int
+    c : ndarray
+        Vector v of row m begins at element ``m * c_row + v * lanes``.
+    c_row : int
+    add : OVERWRITE or ADD
+        What to do with the values that c holds.
     """
     width = lanes_of(c)
     v = 0
     while v + VECTORS <= vectors:
         _stripe(
             tile_zeros(ROWS, VECTORS, c), tile_zeros(FEW, VECTORS, c), tile_zeros(1, VECTORS, c),
-            M, K, a, a_at, a_row, a_step, b, b_at + v * b_vector, b_vector, b_step,
-            c, c_at + v * width, c_row, add
+            M, K, a, a_row, a_step, b, v * b_vector, b_vector, b_step, c, v * width, c_row, add,
         )  # fmt: skip
         v += VECTORS
     while v < vectors:
         _stripe(
             tile_zeros(ROWS, 1, c), tile_zeros(FEW, 1, c), tile_zeros(1, 1, c),
-            M, K, a, a_at, a_row, a_step, b, b_at + v * b_vector, b_vector, b_step,
-            c, c_at + v * width, c_row, add
+            M, K, a, a_row, a_step, b, v * b_vector, b_vector, b_step, c, v * width, c_row, add,
         )  # fmt: skip
         v += 1

@@ -34,7 +34,7 @@ from minigrad.kernels._runs import add_run, copy_run, zero_run
 
 
 class Geometry(NamedTuple):
-    """The sizes of a convolution; top and left are the padding on those sides."""
+    """The sizes of a convolution, as loops need them."""
 
     N: int
     C: int
@@ -47,11 +47,15 @@ class Geometry(NamedTuple):
     OW: int
     stride_h: int
     stride_w: int
-    top: int
-    left: int
+    top: int  # padding above
+    left: int  # padding to the left
     dilation_h: int
     dilation_w: int
     groups: int
+    channels: int  # of a group: C/groups
+    filters: int  # of a group: F/groups
+    taps: int  # values of the input that an output value sees: KH * KW * C/groups
+    pixels: int  # of the output: N * OH * OW
 
 
 @body
@@ -94,21 +98,23 @@ def im2col(x, g, group, first, last, columns, row):
         Row i begins at ``i * row`` and receives the KH * KW * C/groups values of pixel first + i.
     row : int
     """
-    channels = g.C // g.groups
+    channels = g.channels
     runs, taps = _runs(g)
     n, oh, ow = first // (g.OH * g.OW), first // g.OW % g.OH, first % g.OW
     for i in range(last - first):
-        to = i * row
-        for kh in range(g.KH):
-            h = oh * g.stride_h - g.top + kh * g.dilation_h
-            for run in range(runs):
-                w = ow * g.stride_w - g.left + run * g.dilation_w
-                start, stop = _inside(w, taps, g.W) if 0 <= h < g.H else (0, 0)
-                at = ((n * g.H + h) * g.W + w + start) * g.C + group * channels
-                zero_run(columns, to, start * channels)
-                copy_run(columns, to + start * channels, x, at, (stop - start) * channels)
-                zero_run(columns, to + stop * channels, (taps - stop) * channels)
-                to += taps * channels
+        for run in range(runs):
+            w = ow * g.stride_w - g.left + run * g.dilation_w
+            start, stop = _inside(w, taps, g.W)
+            for kh in range(g.KH):
+                h = oh * g.stride_h - g.top + kh * g.dilation_h
+                to = i * row + (kh * g.KW + run) * channels
+                if 0 <= h < g.H:
+                    at = ((n * g.H + h) * g.W + w + start) * g.C + group * channels
+                    zero_run(columns, to, start * channels)
+                    copy_run(columns, to + start * channels, x, at, (stop - start) * channels)
+                    zero_run(columns, to + stop * channels, (taps - stop) * channels)
+                else:
+                    zero_run(columns, to, taps * channels)
         n, oh, ow = _next_pixel(g, n, oh, ow)
 
 
@@ -126,17 +132,17 @@ def col2im(columns, row, g, group, first, last, x, top_row, bottom_row):
         Only image rows from ``top_row`` up to ``bottom_row`` are touched, so that threads can each
         own a band of rows.
     """
-    channels = g.C // g.groups
+    channels = g.channels
     runs, taps = _runs(g)
     n, oh, ow = first // (g.OH * g.OW), first // g.OW % g.OH, first % g.OW
     for i in range(last - first):
-        to = i * row
-        for kh in range(g.KH):
-            h = oh * g.stride_h - g.top + kh * g.dilation_h
-            for run in range(runs):
-                w = ow * g.stride_w - g.left + run * g.dilation_w
-                start, stop = _inside(w, taps, g.W) if top_row <= h < bottom_row else (0, 0)
-                at = ((n * g.H + h) * g.W + w + start) * g.C + group * channels
-                add_run(x, at, columns, to + start * channels, (stop - start) * channels)
-                to += taps * channels
+        for run in range(runs):
+            w = ow * g.stride_w - g.left + run * g.dilation_w
+            start, stop = _inside(w, taps, g.W)
+            for kh in range(g.KH):
+                h = oh * g.stride_h - g.top + kh * g.dilation_h
+                to = i * row + (kh * g.KW + run) * channels
+                if top_row <= h < bottom_row:
+                    at = ((n * g.H + h) * g.W + w + start) * g.C + group * channels
+                    add_run(x, at, columns, to + start * channels, (stop - start) * channels)
         n, oh, ow = _next_pixel(g, n, oh, ow)

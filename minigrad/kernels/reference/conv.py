@@ -52,7 +52,7 @@ def conv2d_forward(
     out = np.zeros((N, F, OH, OW), np.result_type(x, weight))
     for tap, window in _taps(weight.shape, (OH, OW), stride, dilation):
         seen = _in_groups(padded[window], groups)
-        matrix = weight[tap].reshape(groups, F // groups, -1)
+        matrix = weight[tap].reshape(groups, F // groups, weight.shape[1])
         out += np.einsum("ngchw,gfc->ngfhw", seen, matrix).reshape(N, F, OH, OW)
     return out if bias is None else out + bias[:, None, None]
 
@@ -87,7 +87,7 @@ def conv2d_grad_input(
     grad_padded = np.zeros((N, C, top + H + bottom, left + W + right), dtype)
     split = _in_groups(grad_out, groups)
     for tap, window in _taps(weight.shape, grad_out.shape[2:], stride, dilation):
-        matrix = weight[tap].reshape(groups, len(weight) // groups, -1)
+        matrix = weight[tap].reshape(groups, len(weight) // groups, weight.shape[1])
         share = np.einsum("ngfhw,gfc->ngchw", split, matrix)
         grad_padded[window] += share.reshape(N, C, *grad_out.shape[2:])
     return grad_padded[:, :, top : top + H, left : left + W].copy()
@@ -117,13 +117,13 @@ def conv2d_grad_weight(
     -------
     grad_weight : ndarray, shape (F, C/groups, KH, KW)
     """
-    F = weight_shape[0]
     padded = np.pad(x, ((0, 0), (0, 0), padding[:2], padding[2:]))
     grad_weight = np.zeros(weight_shape, np.result_type(grad_out, x))
     split = _in_groups(grad_out, groups)
     for tap, window in _taps(weight_shape, grad_out.shape[2:], stride, dilation):
         seen = _in_groups(padded[window], groups)
-        grad_weight[tap] = np.einsum("ngfhw,ngchw->gfc", split, seen).reshape(F, -1)
+        share = np.einsum("ngfhw,ngchw->gfc", split, seen)
+        grad_weight[tap] = share.reshape(weight_shape[:2])
     return grad_weight
 
 

@@ -1,0 +1,21 @@
+"""What the tests of kernels share."""
+
+import pytest
+
+from minigrad import kernels
+from minigrad.kernels import _threads
+
+
+@pytest.fixture
+def pool_of_four():
+    """Numbers of threads to try, as far as the pool goes; the number is restored afterwards.
+
+    A pool that another test has started keeps its size, so it is started here with four threads if
+    that is still possible: more threads than cores is a case worth testing too.
+    """
+    before = kernels.get_num_threads()
+    if not _threads.pool._is_initialized:
+        kernels.set_num_threads(4)
+    size = _threads.config.NUMBA_NUM_THREADS
+    yield [n for n in (1, 2, 3, 4) if n <= size]
+    kernels.set_num_threads(min(before, size))

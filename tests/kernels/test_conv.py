@@ -1,0 +1,216 @@
+"""Convolution kernels against their twins, and against the laws that tie them together."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigrad import kernels
+from minigrad.kernels import _jit, conv
+
+# x, weight, stride, padding (top, bottom, left, right), dilation, groups
+CASES = {
+    "3x3": ((2, 3, 7, 5), (17, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "stride 2": ((2, 5, 9, 7), (4, 5, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1),
+    "uneven everything": ((3, 4, 11, 6), (6, 4, 2, 5), (2, 3), (0, 3, 2, 1), (3, 1), 1),
+    "dilated": ((2, 3, 9, 11), (5, 3, 3, 2), (1, 1), (2, 2, 3, 0), (2, 3), 1),
+    "stride beyond the kernel": ((2, 3, 11, 8), (5, 3, 2, 1), (4, 3), (0, 0, 0, 0), (1, 1), 1),
+    "pointwise": ((2, 7, 5, 3), (9, 7, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "padding beyond the kernel": ((1, 2, 3, 4), (3, 2, 2, 2), (1, 1), (4, 3, 5, 2), (1, 1), 1),
+    "kernel as large as the image": ((2, 3, 5, 4), (6, 3, 5, 4), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "groups": ((2, 6, 7, 5), (4, 3, 3, 2), (2, 1), (1, 0, 1, 1), (1, 2), 2),
+    "depthwise": ((2, 5, 7, 6), (10, 1, 3, 3), (1, 2), (1, 1, 1, 1), (1, 1), 5),
+    "whole vectors": ((2, 16, 9, 9), (32, 16, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "many channels": ((1, 130, 5, 4), (70, 130, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "several blocks": ((7, 20, 24, 20), (3, 20, 3, 5), (1, 1), (1, 1, 2, 2), (1, 1), 1),
+    "one large image": ((1, 3, 40, 33), (7, 3, 7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 1),
+    "empty batch": ((0, 3, 5, 4), (2, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "no room for the kernel": ((2, 3, 2, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "no channels": ((2, 0, 5, 4), (3, 0, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "no filters": ((2, 3, 5, 4), (0, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+}
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+def _whole_numbers(rng, shape, dtype):
+    """Values whose products sum exactly, so that any order of summation gives the same bits."""
+    return rng.integers(-4, 5, shape).astype(dtype)
+
+
+def _normal(rng, shape, dtype):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def _arrays(case, dtype, values, seed=0):
+    """Draw x, weight and bias, and a cotangent for the output."""
+    x_shape, weight_shape, *settings = case
+    rng = np.random.default_rng(seed)
+    x, weight = values(rng, x_shape, dtype), values(rng, weight_shape, dtype)
+    bias = values(rng, weight_shape[:1], dtype)
+    with kernels.use("reference"):
+        out_shape = kernels.conv2d_forward(x, weight, bias, *settings).shape
+    return x, weight, bias, values(rng, out_shape, dtype)
+
+
+def _everything(case, x, weight, bias, grad_out):
+    """Run all four kernels."""
+    x_shape, weight_shape, *settings = case
+    return {
+        "out": kernels.conv2d_forward(x, weight, bias, *settings),
+        "out without bias": kernels.conv2d_forward(x, weight, None, *settings),
+        "grad_x": kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings),
+        "grad_weight": kernels.conv2d_grad_weight(grad_out, x, weight_shape, *settings),
+        "grad_bias": kernels.conv2d_grad_bias(grad_out),
+    }
+
+
+def _assert_equals_twins(case, arrays):
+    got = _everything(case, *arrays)
+    with kernels.use("reference"):
+        want = _everything(case, *arrays)
+    for name in want:
+        np.testing.assert_array_equal(got[name], want[name], err_msg=name, strict=True)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equals_the_twin_exactly_on_whole_numbers(case, dtype):
+    _assert_equals_twins(case, _arrays(case, dtype, _whole_numbers))
+
+
+@every_case
+def test_equals_the_twin_to_rounding_in_float64(case):
+    arrays = _arrays(case, np.float64, _normal)
+    got = _everything(case, *arrays)
+    with kernels.use("reference"):
+        want = _everything(case, *arrays)
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-12, atol=1e-11, err_msg=name)
+
+
+@st.composite
+def geometries(draw):
+    """Any small convolution whose filter fits."""
+    groups = draw(st.integers(1, 3))
+    C, F = groups * draw(st.integers(1, 6)), groups * draw(st.integers(1, 19))
+    KH, KW = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = draw(st.tuples(*[st.integers(0, 3)] * 4))
+    least_h = max(dilation[0] * (KH - 1) + 1 - padding[0] - padding[1], 1)
+    least_w = max(dilation[1] * (KW - 1) + 1 - padding[2] - padding[3], 1)
+    H, W = least_h + draw(st.integers(0, 6)), least_w + draw(st.integers(0, 6))
+    N = draw(st.integers(0, 3))
+    return (N, C, H, W), (F, C // groups, KH, KW), stride, padding, dilation, groups
+
+
+@given(case=geometries(), seed=st.integers(0, 2**32 - 1))
+def test_equals_the_twin_exactly_on_any_geometry(case, seed):
+    _assert_equals_twins(case, _arrays(case, np.float32, _whole_numbers, seed))
+
+
+@every_case
+def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
+    x, weight, _, grad_out = _arrays(case, np.float64, _normal)
+    x_shape, weight_shape, *settings = case
+    forward = np.vdot(kernels.conv2d_forward(x, weight, None, *settings), grad_out)
+    by_input = np.vdot(x, kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings))
+    by_weight = np.vdot(weight, kernels.conv2d_grad_weight(grad_out, x, weight_shape, *settings))
+    assert by_input == pytest.approx(forward, rel=1e-11, abs=1e-11)
+    assert by_weight == pytest.approx(forward, rel=1e-11, abs=1e-11)
+
+
+@pytest.mark.parametrize("name", ["uneven everything", "groups", "several blocks"])
+def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
+    case = CASES[name]
+    arrays = _arrays(case, np.float32, _normal)
+    want = _everything(case, *arrays)
+    monkeypatch.setattr(_jit, "SERIAL_BELOW", 0)
+    for threads in pool_of_four:
+        kernels.set_num_threads(threads)
+        got = _everything(case, *arrays)
+        for part in want:
+            np.testing.assert_array_equal(got[part], want[part], err_msg=f"{part} on {threads}")
+
+
+def test_partial_sums_of_large_weights_keep_within_their_room(monkeypatch):
+    case = CASES["several blocks"]
+    arrays = _arrays(case, np.float32, _whole_numbers)
+    for room in 0, 30_000:
+        monkeypatch.setattr(conv, "PARTIAL_BYTES", room)
+        _assert_equals_twins(case, arrays)
+
+
+def _reversed_view(array):
+    """The same values behind negative strides."""
+    backward = (slice(None, None, -1),) * array.ndim
+    return np.ascontiguousarray(array[backward])[backward]
+
+
+def _in_reversed_order(array):
+    return np.asfortranarray(array)
+
+
+def _with_gaps(array):
+    wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
+    wide[..., ::2] = array
+    return wide[..., ::2]
+
+
+def _in_channels_last(array):
+    if array.ndim < 4:
+        return array
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "view", [_reversed_view, _in_reversed_order, _with_gaps, _in_channels_last]
+)
+@pytest.mark.parametrize("name", ["uneven everything", "groups"])
+def test_reads_any_memory_order_and_writes_to_no_input(view, name):
+    case = CASES[name]
+    arrays = _arrays(case, np.float32, _whole_numbers)
+    views = [view(array) for array in arrays]
+    for array in views:
+        array.flags.writeable = False
+    got, want = _everything(case, *views), _everything(case, *arrays)
+    for part in want:
+        np.testing.assert_array_equal(got[part], want[part], err_msg=part)
+    for array, original in zip(views, arrays, strict=True):
+        np.testing.assert_array_equal(array, original)
+
+
+def test_outputs_of_image_shape_are_channels_last_and_writeable():
+    case = CASES["3x3"]
+    got = _everything(case, *_arrays(case, np.float32, _normal))
+    for name in "out", "grad_x":
+        assert got[name].transpose(0, 2, 3, 1).flags.c_contiguous
+        assert got[name].flags.writeable
+    assert got["grad_weight"].flags.c_contiguous
+
+
+@pytest.mark.parametrize("name", ["3x3", "depthwise", "whole vectors"])
+def test_a_nan_reaches_what_it_touches_and_nothing_else(name):
+    case = CASES[name]
+    x, weight, bias, grad_out = _arrays(case, np.float32, _normal)
+    x[1, 0, 2, 3] = np.nan
+    grad_out[0, 1, 1, 2] = np.nan
+    got = _everything(case, x, weight, bias, grad_out)
+    with kernels.use("reference"):
+        want = _everything(case, x, weight, bias, grad_out)
+    for part in want:
+        assert np.isnan(want[part]).any()
+        np.testing.assert_array_equal(np.isnan(got[part]), np.isnan(want[part]), err_msg=part)
+
+
+def test_the_twins_are_analytic_in_complex_numbers():
+    case = CASES["groups"]
+    x, weight, _, grad_out = _arrays(case, np.float64, _normal)
+    rng = np.random.default_rng(1)
+    step = rng.standard_normal(x.shape)
+    x_shape, _, *settings = case
+    moved = kernels.conv2d_forward(x + 1e-20j * step, weight, None, *settings)
+    by_step = np.vdot(grad_out, moved.imag) / 1e-20
+    grad_x = kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings)
+    assert by_step == pytest.approx(np.vdot(grad_x, step), rel=1e-12)
