@@ -30,9 +30,16 @@ def _numbers(like: np.ndarray, *settings: float) -> tuple[np.floating, ...]:
 
 
 @body
-def _sgd(param, grad, velocity, settings, nesterov, start, stop):
+def _chunk(chunk: int, chunks: int, size: int) -> slice:
+    """The part of an array that is a chunk. Indices from 0 let the compiler use vectors."""
+    start, stop = chunk_bounds(chunk, chunks, size)
+    return slice(start, stop)
+
+
+@body
+def _sgd(param, grad, velocity, settings, nesterov):
     lr, momentum, fresh, weight_decay = settings
-    for i in range(start, stop):
+    for i in range(param.size):
         g = grad[i]
         if weight_decay != 0:
             g += weight_decay * param[i]
@@ -46,8 +53,8 @@ def _sgd(param, grad, velocity, settings, nesterov, start, stop):
 @kernel
 def _sgd_loop(param, grad, velocity, settings, nesterov, chunks):
     for chunk in prange(chunks):
-        start, stop = chunk_bounds(chunk, chunks, param.size)
-        _sgd(param, grad, velocity, settings, nesterov, start, stop)
+        part = _chunk(chunk, chunks, param.size)
+        _sgd(param[part], grad[part], velocity[part], settings, nesterov)
 
 
 def sgd_step(
@@ -77,9 +84,9 @@ def sgd_step(
 
 
 @body
-def _adam(param, grad, mean, square, largest, settings, start, stop):
+def _adam(param, grad, mean, square, largest, settings):
     rate, keep, weight_decay, fresh1, beta2, fresh2, correction, eps = settings
-    for i in range(start, stop):
+    for i in range(param.size):
         p = param[i] * keep
         g = grad[i]
         if weight_decay != 0:
@@ -98,8 +105,8 @@ def _adam(param, grad, mean, square, largest, settings, start, stop):
 @kernel
 def _adam_loop(param, grad, mean, square, largest, settings, chunks):
     for chunk in prange(chunks):
-        start, stop = chunk_bounds(chunk, chunks, param.size)
-        _adam(param, grad, mean, square, largest, settings, start, stop)
+        part = _chunk(chunk, chunks, param.size)
+        _adam(param[part], grad[part], mean[part], square[part], largest[part], settings)
 
 
 def adam_step(
@@ -147,10 +154,10 @@ def adam_step(
 
 
 @body
-def _rmsprop(param, grad, square, mean, velocity, settings, start, stop):
+def _rmsprop(param, grad, square, mean, velocity, settings):
     lr, alpha, fresh, eps, weight_decay, momentum = settings
     zero = param.dtype.type(0)
-    for i in range(start, stop):
+    for i in range(param.size):
         g = grad[i]
         if weight_decay != 0:
             g += weight_decay * param[i]
@@ -171,8 +178,8 @@ def _rmsprop(param, grad, square, mean, velocity, settings, start, stop):
 @kernel
 def _rmsprop_loop(param, grad, square, mean, velocity, settings, chunks):
     for chunk in prange(chunks):
-        start, stop = chunk_bounds(chunk, chunks, param.size)
-        _rmsprop(param, grad, square, mean, velocity, settings, start, stop)
+        part = _chunk(chunk, chunks, param.size)
+        _rmsprop(param[part], grad[part], square[part], mean[part], velocity[part], settings)
 
 
 def rmsprop_step(
@@ -207,19 +214,17 @@ def rmsprop_step(
 
 
 @body
-def _squares(x, start, stop):
+def _squares(x):
     total = 0.0
-    for i in range(start, stop):
-        value = np.float64(x[i])
-        total += value * value
+    for value in x:
+        total += np.float64(value) * np.float64(value)
     return total
 
 
 @kernel
 def _squares_loop(x, partial, chunks):
     for chunk in prange(chunks):
-        start, stop = chunk_bounds(chunk, chunks, x.size)
-        partial[chunk] = _squares(x, start, stop)
+        partial[chunk] = _squares(x[_chunk(chunk, chunks, x.size)])
 
 
 def sum_of_squares(x: np.ndarray) -> float:

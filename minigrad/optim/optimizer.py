@@ -63,10 +63,10 @@ class Optimizer:
         # By position among all parameters: steps made, and arrays by name.
         self._steps: list[int] = []
         self._arrays: list[dict[str, np.ndarray]] = []
-        if isinstance(params, Tensor | dict):
+        if isinstance(params, Tensor | dict) or not isinstance(params, Iterable):
             raise DTypeError(
                 f"{self._name}: a list of tensors or of dicts is needed, got a single "
-                f"{type(params).__name__}. Put it in a list."
+                f"{type(params).__name__}. Put it in a list, or pass model.parameters()."
             )
         entries = list(params)
         grouped = len(entries) > 0 and isinstance(entries[0], dict)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import nn
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError, StateError
 from minigrad.io import decode_state, encode_state
-from minigrad.nn.parameter import Parameter
+from minigrad.nn import Parameter
 from minigrad.optim import SGD, Adam, AdamW, RMSprop
 
 MAKERS = {
@@ -176,12 +177,20 @@ WRONG = [
     (
         lambda: Adam(P),
         DTypeError,
-        "Adam: a list of tensors or of dicts is needed, got a single Parameter. Put it in a list.",
+        "Adam: a list of tensors or of dicts is needed, got a single Parameter. Put it in a "
+        "list, or pass model.parameters().",
     ),
     (
         lambda: Adam({"params": [P]}),
         DTypeError,
-        "Adam: a list of tensors or of dicts is needed, got a single dict. Put it in a list.",
+        "Adam: a list of tensors or of dicts is needed, got a single dict. Put it in a list, "
+        "or pass model.parameters().",
+    ),
+    (
+        lambda: Adam(nn.Identity()),
+        DTypeError,
+        "Adam: a list of tensors or of dicts is needed, got a single Identity. Put it in a list, "
+        "or pass model.parameters().",
     ),
     (
         lambda: SGD([np.zeros(3)]),
