@@ -1,5 +1,6 @@
 """Tensor: an array, its gradient, and the node that made it."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -335,6 +336,12 @@ class Tensor:
         op = self._numpy_table.get(func)
         if op is None:
             raise _no_numpy(func, "__call__", {}, self._numpy_table)
+        taken = inspect.signature(op)
+        try:
+            taken.bind(*args, **kwargs)
+        except TypeError:
+            unknown = {key: value for key, value in kwargs.items() if key not in taken.parameters}
+            raise _no_numpy(func, "__call__", unknown, self._numpy_table) from None
         return op(*args, **kwargs)
 
 
@@ -346,6 +353,9 @@ def _no_numpy(func: Any, method: str, options: dict[str, Any], table: dict[Any, 
     if op is not None and options:
         told = ", ".join(options)
         cure = f"Call minigrad.{op.__name__}(x) without {told}"
+    elif op is not None and method == "__call__":
+        taken = ", ".join(inspect.signature(op).parameters)
+        cure = f"Call minigrad.{op.__name__} with the arguments {taken}"
     elif op is not None:
         cure = f"Call minigrad.{op.__name__}(x), or minigrad.sum(x, axis=...) to reduce"
     else:
