@@ -37,7 +37,7 @@ from numba.core.serialize import dumps
 
 config: Any = numba.config  # Any: it makes its names while it runs
 
-_KEPT = 4  # digests: a few checkouts or Python versions side by side
+_KEPT = 8  # digests: a few checkouts, Python versions or vector widths side by side
 _PREFIX = "kernels-"
 _config_lock = threading.Lock()
 

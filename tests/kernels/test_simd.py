@@ -1,0 +1,167 @@
+"""Tiles and the product of matrices, at every width of vector."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigrad.kernels._jit import body, kernel
+from minigrad.kernels._runs import add_run, copy_run, zero_run
+from minigrad.kernels._simd import lanes, lanes_of, tile_add, tile_load, tile_store, tile_zeros
+from minigrad.kernels.gemm import (
+    ADD,
+    NEIGHBOUR,
+    OVERWRITE,
+    multiply,
+    pack,
+    whole_vectors,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def _whole_numbers(rng, shape, dtype):
+    return rng.integers(-4, 5, shape).astype(dtype)
+
+
+@body
+def _sum_of_tiles(x, y, out, row):
+    like = tile_zeros(3, 2, out)
+    tile_store(tile_add(tile_load(like, x, 1, row), tile_load(like, y, 1, row)), out, 1, row)
+
+
+@both_dtypes
+def test_tiles_are_read_added_and_written_where_they_are(dtype):
+    width = lanes(dtype)
+    row = 2 * width + 3
+    rng = np.random.default_rng(0)
+    x, y = _whole_numbers(rng, (2, 3 * row), dtype)
+    out = np.zeros_like(x)
+    _sum_of_tiles(x, y, out, row)
+    inside = np.zeros(3 * row, bool)
+    for m in range(3):
+        inside[1 + m * row : 1 + m * row + 2 * width] = True
+    np.testing.assert_array_equal(out, np.where(inside, x + y, 0))
+
+
+@body
+def _lanes(x):
+    return lanes_of(x)
+
+
+@both_dtypes
+def test_compiled_code_knows_the_width(dtype):
+    assert _lanes(np.zeros(1, dtype)) == lanes(dtype)
+
+
+@both_dtypes
+@pytest.mark.parametrize("count", [0, 1, 7, 16, 33, 70])
+def test_runs_move_their_values_and_no_others(dtype, count):
+    rng = np.random.default_rng(count)
+    x, before = _whole_numbers(rng, (2, 90), dtype)
+    for run, want in (
+        (copy_run, x[5 : 5 + count]),
+        (add_run, before[3 : 3 + count] + x[5 : 5 + count]),
+    ):
+        out = before.copy()
+        run(out, 3, x, 5, count)
+        np.testing.assert_array_equal(out, [*before[:3], *want, *before[3 + count :]])
+    out = before.copy()
+    zero_run(out, 3, count)
+    np.testing.assert_array_equal(out, [*before[:3], *np.zeros(count), *before[3 + count :]])
+
+
+@kernel
+def _product(a, a_row, a_step, b, M, vectors, K, width, c, action):
+    multiply(M, vectors, K, a, a_row, a_step, b, K * width, width, c, vectors * width, action)
+
+
+def _multiplied(a, b, transposed=False, start=None):
+    """Compute a @ b, from a as it is or from its transpose in memory, on top of ``start``."""
+    (M, K), N = a.shape, b.shape[1]
+    width, vectors = lanes(a.dtype), whole_vectors(N, a.dtype)
+    c = np.full((M, vectors * width), np.nan, a.dtype)
+    if start is not None:
+        c[:, :N], c[:, N:] = start, 0
+    strides = (NEIGHBOUR, np.intp(M)) if transposed else (np.intp(K), NEIGHBOUR)
+    memory = np.ascontiguousarray(a.T if transposed else a).reshape(-1)
+    action = OVERWRITE if start is None else ADD
+    packed = pack(b).reshape(-1)
+    _product.launch(0, memory, *strides, packed, M, vectors, K, width, c.reshape(-1), action)
+    assert not c[:, N:].any()
+    return c[:, :N]
+
+
+@both_dtypes
+@pytest.mark.parametrize(
+    ("M", "K", "N"),
+    [(1, 1, 1), (31, 19, 70), (14, 5, 32), (6, 3, 17), (3, 0, 5), (0, 4, 5), (5, 4, 0)],
+)
+def test_the_product_is_exact_on_whole_numbers(dtype, M, K, N):
+    rng = np.random.default_rng(0)
+    a, b = _whole_numbers(rng, (M, K), dtype), _whole_numbers(rng, (K, N), dtype)
+    start = _whole_numbers(rng, (M, N), dtype)
+    np.testing.assert_array_equal(_multiplied(a, b), a @ b)
+    np.testing.assert_array_equal(_multiplied(a, b, transposed=True), a @ b)
+    np.testing.assert_array_equal(_multiplied(a, b, start=start), start + a @ b)
+
+
+def test_the_product_is_as_exact_as_ordinary_summation():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((31, 1000)), rng.standard_normal((1000, 19))
+    bound = 1000 * np.finfo(np.float64).eps * (np.abs(a) @ np.abs(b))
+    exact = (a.astype(np.longdouble) @ b.astype(np.longdouble)).astype(np.float64)
+    assert (np.abs(_multiplied(a, b) - exact) <= bound).all()
+
+
+def test_packing_lays_out_whole_vectors():
+    b = np.arange(1.0, 2 * 3 * 10 + 1).reshape(2, 3, 10)
+    packed = pack(b)
+    width, vectors = lanes(b.dtype), whole_vectors(10, b.dtype)
+    assert packed.shape == (2, vectors, 3, width)
+    rows = packed.transpose(0, 2, 1, 3).reshape(2, 3, vectors * width)
+    np.testing.assert_array_equal(rows[..., :10], b)
+    assert not rows[..., 10:].any()
+
+
+def _run_this_file(**environment):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    return subprocess.run(
+        [*command, "-k", "not width_from_the_environment"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("width", ["scalar", "128", "256", "512"])
+def test_all_of_it_holds_for_a_width_from_the_environment(width):
+    finished = _run_this_file(MINIGRAD_SIMD=width)
+    assert finished.returncode == 0, finished.stdout
+
+
+def test_all_of_it_holds_uncompiled_whatever_the_width_from_the_environment():
+    finished = _run_this_file(MINIGRAD_SIMD="512", NUMBA_DISABLE_JIT="1")
+    assert finished.returncode == 0, finished.stdout
+
+
+@pytest.mark.parametrize("width", ["1024", "avx", ""])
+def test_a_wrong_width_from_the_environment_is_a_clear_error(width):
+    finished = subprocess.run(
+        [sys.executable, "-c", "import minigrad.kernels._simd"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MINIGRAD_SIMD": width},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stderr.endswith(
+        f"ValueError: MINIGRAD_SIMD chooses the width of vectors in bits. It is {width!r}. "
+        "Set it to scalar, 128, 256 or 512, or leave it unset for the host's own width.\n"
+    )
