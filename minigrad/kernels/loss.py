@@ -28,10 +28,10 @@ def _row_forward(x, label, base, hit, p):
     if label < 0:
         return 0.0
     log_total = np.log(total)
-    loss = -hit[label] * (x[label] - peak - log_total)
+    loss = hit[label] * (log_total - (x[label] - peak))  # -log p of the label
     for c in range(x.size):
         if base[c] != 0:  # a class of no weight adds 0, also where log p is -Inf
-            loss -= base[c] * (x[c] - peak - log_total)
+            loss += base[c] * (log_total - (x[c] - peak))
     return loss
 
 

@@ -31,11 +31,11 @@ def softmax_cross_entropy_forward(
     shifted = logits - peak
     exponentials = np.exp(shifted)
     total = exponentials.sum(axis=1, keepdims=True)
-    log_p = shifted - np.log(total)
+    surprise = np.log(total) - shifted  # -log p
     rows = np.arange(len(labels))
-    losses = -hit[labels] * log_p[rows, labels]
+    losses = hit[labels] * surprise[rows, labels]
     for c in np.flatnonzero(base):  # a class of no weight adds 0, also where log p is -Inf
-        losses -= base[c] * log_p[:, c]
+        losses += base[c] * surprise[:, c]
     return np.where(labels < 0, logits.dtype.type(0), losses), exponentials / total
 
 
