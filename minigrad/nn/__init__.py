@@ -20,3 +20,12 @@ from minigrad.nn.module import Module
 from minigrad.nn.norm import BatchNorm1d, BatchNorm2d, LocalResponseNorm
 from minigrad.nn.parameter import Parameter
 from minigrad.nn.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d, Upsample
+from minigrad.nn.residual import (
+    BasicBlock,
+    Bottleneck,
+    PreActBlock,
+    PreActBottleneck,
+    Residual,
+    ResidualUnit,
+    ZeroPad,
+)

@@ -217,15 +217,16 @@ def torch_default_(weight: Tensor, bias: Tensor | None) -> None:
 
 
 def zero_init_last(module: Module) -> int:
-    """Start every residual unit at the identity: the gamma of its last batch norm becomes 0.
+    """Start every residual unit at its identity path: the last weight of F becomes 0.
 
-    The convolution path then contributes nothing, and y = act(S(x)); its gradient share is exactly
-    zero until the gamma moves.
+    It is the gamma of the unit's last batch norm; in a pre-activated unit, which ends in a
+    convolution, that convolution's weight. F then contributes nothing, y = act(S(x)), and the
+    convolution path's share of the gradient is exactly zero until the weight moves.
 
     Parameters
     ----------
     module : Module
-        A residual unit or a network of them; a unit names its last batch norm in ``last_norm``.
+        A residual unit, or a network of them; a unit names the layer in ``last_layer``.
 
     Returns
     -------
@@ -236,7 +237,7 @@ def zero_init_last(module: Module) -> int:
     -----
     Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1.
     """
-    norms = [unit.last_norm for unit in module.modules() if hasattr(unit, "last_norm")]
-    for norm in norms:
-        zeros_(norm.weight)
-    return len(norms)
+    layers = [unit.last_layer for unit in module.modules() if hasattr(unit, "last_layer")]
+    for layer in layers:
+        zeros_(layer.weight)
+    return len(layers)

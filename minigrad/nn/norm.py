@@ -47,32 +47,35 @@ class _BatchNorm(Module):
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
 
     def forward(self, x: Any) -> Tensor:
-        self._check_axes(np.ndim(x) if not isinstance(x, Tensor) else x.ndim)
-        tracking = self.training and self.num_batches_tracked is not None
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if tracking and self.momentum is None:
-            # The plain average of all batches: the k-th weighs 1/k.
-            momentum = 1 / (int(self.num_batches_tracked) + 1)
+        self._check_axes(x)
+        count = self.num_batches_tracked if self.training else None
         y = ops.batch_norm(
             x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
+            weight=self.weight,
+            bias=self.bias,
+            running_mean=self.running_mean,
+            running_var=self.running_var,
             # Without running statistics those of the batch serve in evaluation too.
             training=self.training or self.running_mean is None,
-            momentum=momentum,
+            momentum=self._momentum(count),
             eps=self.eps,
         )
-        if tracking:
-            self.num_batches_tracked += 1
+        if count is not None:
+            count += 1  # in place
         return y
 
-    def _check_axes(self, ndim: int) -> None:
-        if ndim not in self.axes:
+    def _momentum(self, count: np.ndarray | None) -> float:
+        """The weight of the new batch; the k-th weighs 1/k in the plain average of all."""
+        if self.momentum is not None:
+            return self.momentum
+        return 0.0 if count is None else 1 / (int(count) + 1)
+
+    def _check_axes(self, x: Any) -> None:
+        shape = getattr(x, "shape", ())
+        if len(shape) not in self.axes:
             raise ShapeError(
-                f"{type(self).__name__}: x of shape {self.told} is expected, got one with {ndim} "
-                f"axes. Use BatchNorm2d for images and BatchNorm1d for features."
+                f"{type(self).__name__}: x of shape {self.told} is expected, got {shape}. "
+                f"Use BatchNorm2d for images and BatchNorm1d for features."
             )
 
     def reset_running_stats(self) -> None:

@@ -112,7 +112,7 @@ class GlobalAvgPool2d(Module):
     """The mean of each channel, (N, C, H, W) to (N, C): a head for images of any size."""
 
     def forward(self, x: Any) -> Tensor:
-        return ops.mean(x, axis=(2, 3))
+        return ops.global_avg_pool2d(x)
 
 
 class Upsample(Module):
@@ -124,7 +124,7 @@ class Upsample(Module):
         Of the result; either this or ``scale_factor``.
     scale_factor : number or pair of numbers, optional
     mode : "nearest" or "bilinear"
-    align_corners : bool, optional
+    align_corners : bool
         For bilinear: whether the corner pixels keep their places.
     """
 
@@ -133,7 +133,7 @@ class Upsample(Module):
         size: Any = None,
         scale_factor: Any = None,
         mode: str = "nearest",
-        align_corners: bool | None = None,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         self.size = size
@@ -142,7 +142,13 @@ class Upsample(Module):
         self.align_corners = align_corners
 
     def forward(self, x: Any) -> Tensor:
-        return ops.upsample(x, self.size, self.scale_factor, self.mode, self.align_corners)
+        return ops.upsample(
+            x,
+            scale_factor=self.scale_factor,
+            size=self.size,
+            mode=self.mode,
+            align_corners=self.align_corners,
+        )
 
     def extra_repr(self) -> str:
         size = f"size={self.size}" if self.size is not None else f"scale={self.scale_factor}"
