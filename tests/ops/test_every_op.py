@@ -17,15 +17,20 @@ import pytest
 
 import minigrad as mg
 from minigrad import kernels
-from minigrad.check.numeric import complex_step_gradients, directional_difference, inner
-from minigrad.core.mode import complex_step
+from minigrad.check.numeric import directional_difference, inner
+from minigrad.check.samples import (
+    call,
+    cotangents_of,
+    forward,
+    gradients,
+    inputs_of,
+    is_input,
+    samples_of,
+    witness,
+)
 from minigrad.ops import Sample, registry
 
 OPS = list(registry.values())
-
-
-def seeded(op, what="samples"):
-    return list(getattr(op, what)(np.random.default_rng(20)))
 
 
 def cases(*, differentiable=True):
@@ -33,63 +38,8 @@ def cases(*, differentiable=True):
         pytest.param(op, sample, id=f"{op.name}-{i}")
         for op in OPS
         if op.differentiable or not differentiable
-        for i, sample in enumerate(seeded(op))
+        for i, sample in enumerate(samples_of(op))
     ]
-
-
-def is_input(value):
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
-
-
-def inputs_of(sample):
-    """The arrays to differentiate, lists flattened."""
-    flat = []
-    for arg in sample.args:
-        flat += [a for a in (arg if isinstance(arg, list | tuple) else [arg]) if is_input(a)]
-    return flat
-
-
-def call(op, sample, inputs):
-    """Call the public function with ``inputs`` in the places of the differentiable arrays."""
-    queue = iter(inputs)
-
-    def place(arg):
-        if isinstance(arg, list | tuple):
-            return type(arg)(place(a) for a in arg)
-        return next(queue) if is_input(arg) else arg
-
-    args = [place(arg) for arg in sample.args]
-    result = op.public(*args, **copy.deepcopy(sample.options))
-    return list(result) if isinstance(result, tuple | list) else [result]
-
-
-def forward(op, sample):
-    """The operation as a function of plain arrays, nothing recorded."""
-
-    def f(arrays):
-        with mg.no_grad():
-            return [out.data for out in call(op, sample, [mg.Tensor(a) for a in arrays])]
-
-    return f
-
-
-def cotangents_of(op, sample, seed=3):
-    rng = np.random.default_rng(seed)
-    return [
-        rng.standard_normal(out.shape) if out.dtype.kind == "f" else np.zeros(out.shape)
-        for out in forward(op, sample)(inputs_of(sample))
-    ]
-
-
-def gradients(op, sample, inputs, cotangents, dtype=np.float64):
-    tensors = [mg.Tensor(x, requires_grad=True) for x in inputs]
-    pairs = [
-        (out, w)
-        for out, w in zip(call(op, sample, tensors), cotangents, strict=True)
-        if out.requires_grad
-    ]
-    outs, ws = zip(*pairs, strict=True)
-    return mg.grad(outs, tensors, ws)
 
 
 def close(a, b, tolerance=1e-12):
@@ -112,7 +62,7 @@ def test_forward_equals_the_naive_twin(op, sample):
     ("func", "op"), list(mg.Tensor._numpy_table.items()), ids=lambda x: getattr(x, "__name__", "")
 )
 def test_numpy_function_gives_the_operation(func, op):
-    sample = seeded(registry[op.__name__])[0]
+    sample = samples_of(registry[op.__name__])[0]
     ours = func(*[mg.Tensor(a) if is_input(a) else a for a in unlisted(sample)], **sample.options)
     theirs = func(*sample.args, **sample.options)
     if isinstance(ours, mg.Tensor):
@@ -135,13 +85,12 @@ def unlisted(sample):
 def test_backward_equals_the_complex_step_through_the_twins(op, sample):
     inputs, cotangents = inputs_of(sample), cotangents_of(op, sample)
     ours = gradients(op, sample, inputs, cotangents)
-    with complex_step(), kernels.use("reference"):
-        witness = complex_step_gradients(forward(op, sample), inputs, cotangents)
-    for a, b in zip(ours, witness, strict=True):
+    exact = witness(op, sample, cotangents)
+    for a, b in zip(ours, exact, strict=True):
         close(a, b, 1e-11)
     with kernels.use("reference"):
         naive = gradients(op, sample, inputs, cotangents)
-    for a, b in zip(naive, witness, strict=True):
+    for a, b in zip(naive, exact, strict=True):
         close(a, b, 1e-11)
 
 
@@ -275,7 +224,7 @@ def wrong_cases():
     return [
         pytest.param(op, wrong, id=f"{op.name}-{i}")
         for op in OPS
-        for i, wrong in enumerate(seeded(op, "wrong"))
+        for i, wrong in enumerate(op.wrong(np.random.default_rng(20)))
     ]
 
 
@@ -289,9 +238,11 @@ def test_wrong_calls_raise_the_whole_text(op, wrong):
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_the_operation_is_complete(op):
     where = inspect.getsourcefile(op.public)
-    assert seeded(op), f"{op.name} has no samples: write its samples function in {where}"
-    assert all(isinstance(s, Sample) for s in seeded(op))
-    assert seeded(op, "wrong"), f"{op.name} has no wrong calls: write them in {where}"
+    assert samples_of(op), f"{op.name} has no samples: write its samples function in {where}"
+    assert all(isinstance(s, Sample) for s in samples_of(op))
+    assert op.wrong(np.random.default_rng(20)), (
+        f"{op.name} has no wrong calls: write them in {where}"
+    )
     doc = inspect.getdoc(op.public) or ""
     sections = ["Examples"]
     if op.differentiable:
