@@ -27,6 +27,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "conv": ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight", "conv2d_grad_bias"),
     "elementwise": ("relu_forward", "relu_backward"),
     "loss": ("softmax_cross_entropy_forward", "softmax_cross_entropy_backward"),
+    "norm": (
+        "batch_norm_statistics",
+        "batch_norm_forward",
+        "batch_norm_sums",
+        "batch_norm_grad_input",
+    ),
+    "pool": ("max_pool2d_forward", "max_pool2d_backward"),
+    "resample": ("resample2d",),
     "update": ("sgd_step", "adam_step", "rmsprop_step", "sum_of_squares"),
 }
 

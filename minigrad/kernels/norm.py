@@ -1,0 +1,282 @@
+"""Batch normalisation: two passes forward, two passes backward.
+
+Memory is channels-last, so x is a list of pixels and the values of one channel lie C apart. A
+loop over C = 16 channels is too short to be fast. So the loops run over *wide rows* of some
+hundred values, a whole number of pixels; value j of every wide row belongs to channel j % C, and
+sums are kept for each j and folded by channel at the end::
+
+    wide row 0   | pixel 0: c0 c1 c2 | pixel 1: c0 c1 c2 | ... |
+    wide row 1   | pixel r: c0 c1 c2 | ...                     |
+                   +        +           <- one sum for each column
+
+Chunks are runs of wide rows, fixed by the shape of x. Each leaves its sums in a slot of its own,
+and the slots are merged in their order, in float64.
+"""
+
+import numpy as np
+
+from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+
+_WIDTH = 256  # values of a wide row, at least: long enough to hide that each sum is in memory
+_CHUNK = 32_768  # values of a chunk: the second pass of the statistics finds them in the cache
+_ROWS = 32  # wide rows of a chunk, at least: else the slots would be as large as x
+
+
+def _pixels(x: np.ndarray) -> np.ndarray:
+    """Return the values of x, (N, C, ...), flat with the channels last; a view if it can be."""
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1)
+
+
+def _empty_like(x: np.ndarray) -> np.ndarray:
+    """Make an array, values undefined, of which ``_pixels`` is a view."""
+    N, C, *spatial = x.shape
+    return np.moveaxis(np.empty((N, *spatial, C), x.dtype), -1, 1)
+
+
+def _width(C: int) -> int:
+    return C * max(1, _WIDTH // max(1, C))
+
+
+def _chunks(size: int, width: int) -> int:
+    return chunks_of(chunks_of(size, width), max(_ROWS, _CHUNK // width)) if size else 0
+
+
+@body
+def _span(chunk, chunks, size, width):
+    """Return where in x a chunk starts and stops: a whole number of wide rows, but for the last."""
+    start, stop = chunk_bounds(chunk, chunks, -(-size // width))
+    return start * width, min(stop * width, size)
+
+
+@body
+def _widen(values, width):
+    """Repeat the values of C channels to a wide row."""
+    if values.size == width:
+        return values
+    wide = np.empty(width, values.dtype)
+    for start in range(0, width, values.size):
+        wide[start : start + values.size] = values
+    return wide
+
+
+@body
+def _folded(wide, c, C):
+    """Sum what a wide row holds for channel c."""
+    total = 0.0
+    for j in range(c, wide.size, C):
+        total += wide[j]
+    return total
+
+
+# Slices, not x[at + j]: the compiler cannot tell that at + j is not negative, and an index that
+# might count from the end keeps it from using vectors.
+
+
+@body
+def _sum_differences(x, from_value, total):
+    for at in range(0, x.size, total.size):
+        row = x[at : at + total.size]
+        for j in range(row.size):
+            total[j] += row[j] - from_value[j]
+
+
+@body
+def _sum_squares(x, from_value, total):
+    for at in range(0, x.size, total.size):
+        row = x[at : at + total.size]
+        for j in range(row.size):
+            difference = row[j] - from_value[j]
+            total[j] += difference * difference
+
+
+@body
+def _chunk_statistics(x, C, width, mean, square):
+    """Set the mean of each channel, and the sum of squared distances from it, over one chunk.
+
+    The mean is summed as distances from the first pixel, so that a large common value is taken
+    away before anything is rounded. The squares are of distances from the mean, rounded to x's
+    dtype; the last line takes back what the rounding added: sum (x - p)**2 is
+    sum (x - mean)**2 + n (mean - p)**2.
+    """
+    n = x.size // C
+    pivot, total = _widen(x[:C], width), np.zeros(width, x.dtype)
+    _sum_differences(x, pivot, total)
+    rounded = np.empty(C, x.dtype)
+    for c in range(C):
+        mean[c] = x[c] + _folded(total, c, C) / n
+        rounded[c] = mean[c]
+    total[:] = 0
+    _sum_squares(x, _widen(rounded, width), total)
+    for c in range(C):
+        square[c] = _folded(total, c, C) - n * (mean[c] - rounded[c]) ** 2
+
+
+@kernel
+def _statistics_loop(x, C, width, chunks, means, squares, counts):
+    for chunk in prange(chunks):
+        start, stop = _span(chunk, chunks, x.size, width)
+        _chunk_statistics(x[start:stop], C, width, means[chunk], squares[chunk])
+        counts[chunk] = (stop - start) // C
+
+
+@body
+def _merge_statistics(means, squares, counts, mean, square):
+    """Merge the slots in order by the formula of Chan, Golub and LeVeque (1979)."""
+    total = 0.0
+    for chunk in range(counts.size):
+        before, total = total, total + counts[chunk]
+        share = counts[chunk] / total
+        for c in range(mean.size):
+            difference = means[chunk, c] - mean[c]
+            mean[c] += difference * share
+            square[c] += squares[chunk, c] + difference * difference * before * share
+
+
+def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the biased variance of each channel."""
+    C = x.shape[1]
+    flat, width = _pixels(x), _width(C)
+    chunks = _chunks(x.size, width)
+    means, squares, counts = np.empty((chunks, C)), np.empty((chunks, C)), np.empty(chunks)
+    _statistics_loop.launch(2 * x.size, flat, C, width, chunks, means, squares, counts)
+    mean, square = np.zeros(C), np.zeros(C)
+    _merge_statistics(means, squares, counts, mean, square)
+    return mean, square / max(1, x.size // max(1, C))
+
+
+@body
+def _normalise(x, pivot, scale, shift, out):
+    for at in range(0, x.size, pivot.size):
+        row, out_row = x[at : at + pivot.size], out[at : at + pivot.size]
+        for j in range(row.size):
+            out_row[j] = (row[j] - pivot[j]) * scale[j] + shift[j]
+
+
+@kernel
+def _normalise_loop(x, pivot, scale, shift, width, chunks, out):
+    for chunk in prange(chunks):
+        start, stop = _span(chunk, chunks, x.size, width)
+        _normalise(
+            x[start:stop],
+            _widen(pivot, width),
+            _widen(scale, width),
+            _widen(shift, width),
+            out[start:stop],
+        )
+
+
+def batch_norm_forward(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+) -> np.ndarray:
+    """Return weight (x - mean) inv_std + bias, channel by channel."""
+    pivot = mean.astype(x.dtype)  # x - pivot is exact where x is close to it; shift has the rest
+    scale = inv_std if weight is None else inv_std * weight
+    shift = (pivot - mean) * scale + (0 if bias is None else bias)
+    out, width = _empty_like(x), _width(x.shape[1])
+    _normalise_loop.launch(
+        x.size,
+        _pixels(x),
+        pivot,
+        scale.astype(x.dtype),
+        shift.astype(x.dtype),
+        width,
+        _chunks(x.size, width),
+        _pixels(out),
+    )
+    return out
+
+
+@body
+def _sum_gradients(grad_out, x, pivot, total, moment):
+    for at in range(0, x.size, pivot.size):
+        grad_row, row = grad_out[at : at + pivot.size], x[at : at + pivot.size]
+        for j in range(row.size):
+            total[j] += grad_row[j]
+            moment[j] += grad_row[j] * (row[j] - pivot[j])
+
+
+@kernel
+def _sums_loop(grad_out, x, pivot, width, chunks, totals, moments):
+    C = pivot.size
+    for chunk in prange(chunks):
+        start, stop = _span(chunk, chunks, x.size, width)
+        total, moment = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
+        _sum_gradients(grad_out[start:stop], x[start:stop], _widen(pivot, width), total, moment)
+        for c in range(C):
+            totals[chunk, c] = _folded(total, c, C)
+            moments[chunk, c] = _folded(moment, c, C)
+
+
+def batch_norm_sums(
+    grad_out: np.ndarray, x: np.ndarray, mean: np.ndarray, inv_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sums over each channel of grad_out, and of grad_out times the normalised x."""
+    C = x.shape[1]
+    pivot, width = mean.astype(x.dtype), _width(C)
+    chunks = _chunks(x.size, width)
+    totals, moments = np.empty((chunks, C)), np.empty((chunks, C))
+    _sums_loop.launch(
+        2 * x.size, _pixels(grad_out), _pixels(x), pivot, width, chunks, totals, moments
+    )
+    sum_grad = totals.sum(axis=0)
+    return sum_grad, (moments.sum(axis=0) + (pivot - mean) * sum_grad) * inv_std
+
+
+@body
+def _grad_input(grad_out, x, pivot, scale, shift, slope, grad_x):
+    for at in range(0, x.size, pivot.size):
+        grad_row, row = grad_out[at : at + pivot.size], x[at : at + pivot.size]
+        out_row = grad_x[at : at + pivot.size]
+        for j in range(row.size):
+            out_row[j] = scale[j] * grad_row[j] - shift[j] - slope[j] * (row[j] - pivot[j])
+
+
+@kernel
+def _grad_input_loop(grad_out, x, pivot, scale, shift, slope, width, chunks, grad_x):
+    for chunk in prange(chunks):
+        start, stop = _span(chunk, chunks, x.size, width)
+        _grad_input(
+            grad_out[start:stop],
+            x[start:stop],
+            _widen(pivot, width),
+            _widen(scale, width),
+            _widen(shift, width),
+            _widen(slope, width),
+            grad_x[start:stop],
+        )
+
+
+def batch_norm_grad_input(
+    grad_out: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    sum_grad: np.ndarray,
+    sum_grad_normal: np.ndarray,
+) -> np.ndarray:
+    """Return the gradient of x where mean and inv_std are the statistics of x itself."""
+    C = x.shape[1]
+    P = max(1, x.size // max(1, C))
+    pivot = mean.astype(x.dtype)
+    scale = inv_std if weight is None else inv_std * weight
+    slope = scale * inv_std * sum_grad_normal / P
+    shift = scale * sum_grad / P + (pivot - mean) * slope
+    grad_x, width = _empty_like(x), _width(C)
+    _grad_input_loop.launch(
+        2 * x.size,
+        _pixels(grad_out),
+        _pixels(x),
+        pivot,
+        scale.astype(x.dtype),
+        shift.astype(x.dtype),
+        slope.astype(x.dtype),
+        width,
+        _chunks(x.size, width),
+        _pixels(grad_x),
+    )
+    return grad_x

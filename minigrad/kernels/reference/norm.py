@@ -1,0 +1,122 @@
+"""Batch-normalisation twins.
+
+x is (N, C, ...); a statistic is over all axes but the second. Statistics and sums are float64
+also where x is float32: they are few, and a mean rounded to float32 is wrong by a good part of
+the standard deviation where that is a ten-thousandth of the mean.
+"""
+
+import numpy as np
+
+
+def _axes(x: np.ndarray) -> tuple[int, ...]:
+    return (0, *range(2, x.ndim))
+
+
+def _by_channel(values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Line up values of shape (C,) with the channels of x."""
+    return values.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the biased variance of each channel.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, ...)
+
+    Returns
+    -------
+    mean, var : ndarray of float64, (C,)
+        ``var`` divides by the number of values, not by one less. Both are 0 where there is none.
+    """
+    C = x.shape[1]
+    dtype = np.result_type(x, np.float64)
+    if x.size == 0:
+        return np.zeros(C, dtype), np.zeros(C, dtype)
+    mean = x.mean(_axes(x), dtype=dtype)
+    return mean, ((x - _by_channel(mean, x)) ** 2).mean(_axes(x))
+
+
+def batch_norm_forward(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+) -> np.ndarray:
+    """Return weight (x - mean) inv_std + bias, channel by channel.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, ...)
+    weight, bias : ndarray of x's dtype, (C,), or None
+        None stands for 1 and for 0.
+    mean, inv_std : ndarray of float64, (C,)
+
+    Returns
+    -------
+    out : ndarray, shape of x
+    """
+    out = (x - _by_channel(mean, x)) * _by_channel(inv_std, x)
+    if weight is not None:
+        out = out * _by_channel(weight, x)
+    if bias is not None:
+        out = out + _by_channel(bias, x)
+    return out if np.iscomplexobj(out) else out.astype(x.dtype)
+
+
+def batch_norm_sums(
+    grad_out: np.ndarray, x: np.ndarray, mean: np.ndarray, inv_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sums over each channel of grad_out, and of grad_out times the normalised x.
+
+    They are the gradients of bias and weight, and what the gradient of x needs of its batch.
+
+    Parameters
+    ----------
+    grad_out, x : ndarray, (N, C, ...)
+    mean, inv_std : ndarray of float64, (C,)
+
+    Returns
+    -------
+    sum_grad, sum_grad_normal : ndarray of float64, (C,)
+    """
+    normal = (x - _by_channel(mean, x)) * _by_channel(inv_std, x)
+    dtype = np.result_type(grad_out, normal)
+    return grad_out.sum(_axes(x), dtype=dtype), (grad_out * normal).sum(_axes(x))
+
+
+def batch_norm_grad_input(
+    grad_out: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    sum_grad: np.ndarray,
+    sum_grad_normal: np.ndarray,
+) -> np.ndarray:
+    """Return the gradient of x where mean and inv_std are the statistics of x itself.
+
+    With P values a channel, and normal = (x - mean) inv_std::
+
+        grad_x = weight inv_std (grad_out - sum_grad / P - normal sum_grad_normal / P)
+
+    Parameters
+    ----------
+    grad_out, x : ndarray, (N, C, ...)
+    weight : ndarray of x's dtype, (C,), or None
+    mean, inv_std : ndarray of float64, (C,)
+    sum_grad, sum_grad_normal : ndarray of float64, (C,)
+        From ``batch_norm_sums``.
+
+    Returns
+    -------
+    grad_x : ndarray, shape of x
+    """
+    P = max(1, x.size // max(1, x.shape[1]))
+    normal = (x - _by_channel(mean, x)) * _by_channel(inv_std, x)
+    from_mean = _by_channel(sum_grad, x) / P
+    from_variance = normal * _by_channel(sum_grad_normal, x) / P
+    scale = inv_std if weight is None else inv_std * weight
+    grad_x = _by_channel(scale, x) * (grad_out - from_mean - from_variance)
+    return grad_x if np.iscomplexobj(grad_x) else grad_x.astype(x.dtype)

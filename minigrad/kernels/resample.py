@@ -1,0 +1,65 @@
+"""Average pooling and interpolation: rows are mixed, then columns, one output row at a time.
+
+An input row is W * C values side by side and a pixel is C of them. Both are *runs*, and both steps
+add up weighted runs. Rows and columns apart cost KH + KW additions a value where a window costs
+KH * KW, and the line between the two steps stays in the cache.
+"""
+
+import numpy as np
+
+from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import channels_last, empty_channels_last
+from minigrad.kernels.taps import Taps
+
+
+@body
+def _mix(runs, taps, i, out):
+    """Set ``out`` to the weighted sum of those runs that entry i of the output reads."""
+    starts, sources, weights = taps
+    first, last = starts[i], starts[i + 1]
+    if first == last:
+        out[:] = 0
+        return
+    run, weight = runs[sources[first]], weights[first]
+    for j in range(out.size):
+        out[j] = weight * run[j]
+    for k in range(first + 1, last):
+        run, weight = runs[sources[k]], weights[k]
+        for j in range(out.size):
+            out[j] += weight * run[j]
+
+
+@kernel
+def _resample_loop(x, W, rows, columns, chunks, out):
+    N, OH, OW, C = out.shape
+    for chunk in prange(chunks):
+        first, last = chunk_bounds(chunk, chunks, N * OH)
+        line = np.empty(W * C, x.dtype)
+        pixels = line.reshape(W, C)
+        for i in range(first, last):
+            n, oh = i // OH, i % OH
+            _mix(x[n], rows, oh, line)
+            for ow in range(OW):
+                _mix(pixels, columns, ow, out[n, oh, ow])
+
+
+def resample2d(x: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
+    """Mix the rows of each image, and then its columns: out = R x C^T for sparse R and C."""
+    N, C, H, W = x.shape
+    out = empty_channels_last((N, C, rows.size, columns.size), x.dtype)
+    # An output row costs its share of the input or of the output, whichever is larger.
+    work = max(x.size, out.size)
+    _resample_loop.launch(
+        work,
+        channels_last(x).reshape(N, H, W * C),
+        W,
+        _typed(rows, x.dtype),
+        _typed(columns, x.dtype),
+        min(N * rows.size, chunks_of(work, CHUNK)),
+        channels_last(out),
+    )
+    return out
+
+
+def _typed(taps: Taps, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return taps.starts, taps.sources, taps.weights.astype(dtype)
