@@ -17,6 +17,8 @@ from minigrad.ops import (
     broadcast_to,
     clip,
     concat,
+    conv2d,
+    conv_transpose2d,
     cross_entropy,
     div,
     drop_path,

@@ -9,6 +9,8 @@ from minigrad.ops.broadcasting import broadcast_to, expand
 from minigrad.ops.casting import astype
 from minigrad.ops.class_loss import cross_entropy
 from minigrad.ops.comparison import equal, greater, greater_equal, less, less_equal, not_equal
+from minigrad.ops.conv import conv2d
+from minigrad.ops.conv_transpose import conv_transpose2d
 from minigrad.ops.dropout import drop_path, dropout
 from minigrad.ops.forking import fork
 from minigrad.ops.indexing import getitem, pad

@@ -1,0 +1,294 @@
+"""Average pooling: avg_pool2d, adaptive_avg_pool2d and global_avg_pool2d.
+
+All three add up rectangles and divide. A rectangle is a range of rows and a range of columns, so a
+sparse matrix of ones acts on the rows and another on the columns
+(:func:`minigrad.kernels.resample2d`); backward is the same with both transposed.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minigrad import kernels
+from minigrad.core.errors import ArgumentError
+from minigrad.core.function import Function
+from minigrad.core.tensor import Tensor
+from minigrad.kernels.taps import Taps, from_table
+from minigrad.ops._images import bad_images, check_images, pair
+from minigrad.ops._registry import Sample, Wrong, operation
+from minigrad.ops.pool import bad_windows, pooled_size
+
+__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "global_avg_pool2d"]
+
+
+def _ranges(first: np.ndarray, last: np.ndarray) -> Taps:
+    """Return the matrix that adds the entries from first[i] up to last[i]."""
+    longest = np.arange((last - first).max())
+    table = first[:, None] + longest
+    return from_table(table, np.ones(table.shape), table < last[:, None])
+
+
+class AvgPool2d(Function):
+    """y = the sum of each rectangle, divided."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: np.ndarray, *, rows: Taps, columns: Taps, divisor: np.ndarray
+    ) -> np.ndarray:
+        _, _, H, W = x.shape
+        ctx.transposed = rows.transposed(H), columns.transposed(W)
+        ctx.divisor = divisor.astype(x.real.dtype)
+        out = kernels.resample2d(x, rows, columns)
+        out /= ctx.divisor
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
+        return kernels.resample2d(grad_out / ctx.divisor, *ctx.transposed)
+
+
+def _images(rng: np.random.Generator) -> list[Sample]:
+    x = rng.standard_normal((2, 3, 5, 7))
+    return [
+        Sample(x, 2),
+        Sample(x, (3, 2), stride=(2, 1), padding=(1, 0)),
+        Sample(x, 3, stride=2, padding=1, count_include_pad=False),
+        Sample(x, 2, stride=3),
+        Sample(x, 2, ceil_mode=True),
+        Sample(x, 3, stride=(3, 2), padding=1, ceil_mode=True),
+        Sample(x, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
+        Sample(x, (2, 3), padding=1, divisor_override=-4),
+        Sample(x, (5, 7)),
+        Sample(np.zeros((0, 3, 5, 7)), 2),
+    ]
+
+
+@operation(
+    AvgPool2d,
+    samples=_images,
+    wrong=lambda rng: [
+        *bad_windows("avg_pool2d"),
+        Wrong(
+            ArgumentError,
+            "avg_pool2d: divisor_override is a number other than 0, or None, got 0. Leave it out "
+            "to divide by the size of the window.",
+            np.ones((2, 3, 5, 7)),
+            2,
+            divisor_override=0,
+        ),
+    ],
+)
+def avg_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: float | None = None,
+) -> Tensor:
+    """Average each window.
+
+    y[n, c, i, j] is the sum over kh, kw of x[n, c, i stride_h - padding_h + kh,
+    j stride_w - padding_w + kw], divided by their number; padding counts as 0.
+
+    Parameters
+    ----------
+    x : Tensor or ndarray, (N, C, H, W), float32 or float64
+    kernel_size : int or pair of int
+        (KH, KW).
+    stride : int or pair of int, optional
+        Of the window; kernel_size without it.
+    padding : int or pair of int
+        At most half the window.
+    ceil_mode : bool
+        Also take a last window that reaches beyond the padding, if it begins inside.
+    count_include_pad : bool
+        Whether padding counts in the number; what ``ceil_mode`` reaches beyond it never does.
+    divisor_override : float, optional
+        Divide by this instead.
+
+    Returns
+    -------
+    Tensor
+        (N, C, OH, OW) with OH = (H + 2 padding_h - KH) / stride_h + 1, rounded down, or up with
+        ``ceil_mode``; OW alike.
+
+    Raises
+    ------
+    ShapeError
+        If x is not (N, C, H, W) or the window does not fit.
+    ArgumentError
+        For settings out of range.
+    DTypeError
+        If x is not made of floats.
+
+    Gradient
+    --------
+    grad_x is, for each entry, the sum of grad_out / number over the windows it lies in. Saves no
+    array of the size of x or y.
+
+    Examples
+    --------
+    >>> import numpy as np, minigrad as mg
+    >>> mg.avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).data
+    array([[[[ 2.5,  4.5],
+             [10.5, 12.5]]]])
+    """
+    check_images("avg_pool2d", x)
+    kernel_size = pair("avg_pool2d", "kernel_size", kernel_size, 1)
+    stride = kernel_size if stride is None else pair("avg_pool2d", "stride", stride, 1)
+    padding = pair("avg_pool2d", "padding", padding, 0)
+    if divisor_override == 0:
+        raise ArgumentError(
+            "avg_pool2d: divisor_override is a number other than 0, or None, got 0. Leave it out "
+            "to divide by the size of the window."
+        )
+    out_size = pooled_size("avg_pool2d", x, kernel_size, stride, padding, (1, 1), ceil_mode)
+    taps, numbers = [], []
+    for axis in range(2):
+        size, p = x.shape[2 + axis], padding[axis]
+        first = stride[axis] * np.arange(out_size[axis]) - p
+        last = np.minimum(first + kernel_size[axis], size + p)
+        inside = np.maximum(first, 0), np.minimum(last, size)
+        taps.append(_ranges(*inside))
+        numbers.append(last - first if count_include_pad else inside[1] - inside[0])
+    divisor = np.outer(*numbers) if divisor_override is None else np.asarray(divisor_override)
+    return AvgPool2d.apply(x, rows=taps[0], columns=taps[1], divisor=divisor)
+
+
+class AdaptiveAvgPool2d(AvgPool2d):
+    """y = the mean of each of OH×OW rectangles that cover the image."""
+
+
+def _adaptive(rng: np.random.Generator) -> list[Sample]:
+    x = rng.standard_normal((2, 3, 5, 7))
+    sizes: list[Any] = [1, (2, 3), (None, 4), (7, None), (5, 7), (8, 9)]
+    return [*(Sample(x, size) for size in sizes), Sample(np.zeros((0, 3, 5, 7)), 2)]
+
+
+@operation(
+    AdaptiveAvgPool2d,
+    samples=_adaptive,
+    wrong=lambda rng: [
+        *bad_images("adaptive_avg_pool2d", 2),
+        Wrong(
+            ArgumentError,
+            "adaptive_avg_pool2d: output_size is an int or a pair of ints, each at least 1, got "
+            "(0, 2). Pass for example output_size=2 or output_size=(2, 1).",
+            np.ones((2, 3, 5, 7)),
+            (0, 2),
+        ),
+    ],
+)
+def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
+    """Average over OH×OW rectangles that cover the image, whatever its size.
+
+    y[n, c, i, j] is the mean over the rows from i H / OH, rounded down, to (i + 1) H / OH, rounded
+    up, and over the columns alike.
+
+    Parameters
+    ----------
+    x : Tensor or ndarray, (N, C, H, W), float32 or float64
+    output_size : int or pair of int or None
+        (OH, OW); None keeps the size of x.
+
+    Returns
+    -------
+    Tensor
+        (N, C, OH, OW)
+
+    Raises
+    ------
+    ShapeError
+        If x is not (N, C, H, W).
+    ArgumentError
+        If the output size is not positive.
+    DTypeError
+        If x is not made of floats.
+
+    Gradient
+    --------
+    grad_x is, for each entry, the sum of grad_out / number over the rectangles it lies in. Saves
+    no array of the size of x or y.
+
+    Examples
+    --------
+    >>> import numpy as np, minigrad as mg
+    >>> mg.adaptive_avg_pool2d(np.array([[[[1.0, 2.0, 3.0]]]]), (1, 2)).data
+    array([[[[1.5, 2.5]]]])
+    """
+    check_images("adaptive_avg_pool2d", x)
+    size = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
+    if len(size) == 2:
+        size = [
+            n if wanted is None else wanted for n, wanted in zip(x.shape[2:], size, strict=True)
+        ]
+    out_size = pair("adaptive_avg_pool2d", "output_size", tuple(size), 1)
+    rows, columns = (
+        _ranges(np.arange(out) * n // out, -(-np.arange(1, out + 1) * n // out))
+        for n, out in zip(x.shape[2:], out_size, strict=True)
+    )
+    divisor = np.outer(np.diff(rows.starts), np.diff(columns.starts))
+    return AdaptiveAvgPool2d.apply(x, rows=rows, columns=columns, divisor=divisor)
+
+
+class GlobalAvgPool2d(Function):
+    """y = the mean of each channel's image."""
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+        _, _, H, W = ctx.shape = x.shape
+        return kernels.resample2d(x, _whole(H), _whole(W))[:, :, 0, 0] / (H * W)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
+        _, _, H, W = ctx.shape
+        share = (grad_out / (H * W))[:, :, None, None]  # (N, C, 1, 1)
+        return kernels.resample2d(share, _whole(H).transposed(H), _whole(W).transposed(W))
+
+
+def _whole(size: int) -> Taps:
+    return _ranges(np.array([0]), np.array([size]))
+
+
+@operation(
+    GlobalAvgPool2d,
+    samples=lambda rng: [Sample(rng.standard_normal((2, 3, 5, 7))), Sample(np.zeros((0, 3, 5, 7)))],
+    wrong=lambda rng: bad_images("global_avg_pool2d"),
+)
+def global_avg_pool2d(x: Any) -> Tensor:
+    """Average each channel's image to one number: y[n, c] = mean of x[n, c].
+
+    Parameters
+    ----------
+    x : Tensor or ndarray, (N, C, H, W), float32 or float64
+
+    Returns
+    -------
+    Tensor
+        (N, C); for (N, C, 1, 1) see :func:`adaptive_avg_pool2d` with output_size=1.
+
+    Raises
+    ------
+    ShapeError
+        If x is not (N, C, H, W).
+    DTypeError
+        If x is not made of floats.
+
+    Gradient
+    --------
+    grad_x = grad_out / (H W) at every pixel. Saves no array.
+
+    Source
+    ------
+    Lin, Chen and Yan, Network In Network (2013), section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np, minigrad as mg
+    >>> mg.global_avg_pool2d(np.arange(8.0).reshape(1, 2, 2, 2)).data
+    array([[1.5, 5.5]])
+    """
+    check_images("global_avg_pool2d", x)
+    return GlobalAvgPool2d.apply(x)
