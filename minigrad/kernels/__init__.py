@@ -17,6 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def _checked_form(form: str, asked_by: str) -> str:
     if form not in _FORMS:
         raise ValueError(
             f"{asked_by} chooses the form of the kernels. It is {form!r}. "
-            f"Pass 'fast' or 'reference'."
+            "Pass 'fast' or 'reference'."
         )
     return form
 
@@ -94,14 +95,21 @@ def form_in_use() -> str:
     return getattr(_local, "form", None) or _default_form
 
 
+@functools.cache
+def _module(family: str, form: str) -> ModuleType:
+    package = "minigrad.kernels.reference" if form == "reference" else "minigrad.kernels"
+    return importlib.import_module(f"{package}.{family}")
+
+
 def implementation(name: str, form: str) -> Callable[..., Any]:
     """Return one form of a kernel itself, past the dispatch."""
-    package = "minigrad.kernels.reference" if form == "reference" else "minigrad.kernels"
-    return getattr(importlib.import_module(f"{package}.{_FAMILY_OF[name]}"), name)
+    return getattr(_module(_FAMILY_OF[name], form), name)
 
 
 def _is_complex(argument: Any) -> bool:
-    return isinstance(argument, (np.ndarray, np.generic, complex)) and np.iscomplexobj(argument)
+    if isinstance(argument, np.ndarray):
+        return argument.dtype.kind == "c"
+    return isinstance(argument, (complex, np.complexfloating))
 
 
 def _dispatching(name: str) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
 
 # Bytes that a block of pixels may take as columns, to be multiplied before they leave the cache.
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = 128 * 1024
 
 # Into how many chunks a small problem is cut, and at most how many partial sums are kept.
 CHUNKS = 16
