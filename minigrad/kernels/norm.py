@@ -145,9 +145,10 @@ def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @body
-def _normalise(x, pivot, scale, shift, out):
-    for at in range(0, x.size, pivot.size):
-        row, out_row = x[at : at + pivot.size], out[at : at + pivot.size]
+def _normalise(x, pivot, scale, shift, width, out):
+    pivot, scale, shift = _widen(pivot, width), _widen(scale, width), _widen(shift, width)
+    for at in range(0, x.size, width):
+        row, out_row = x[at : at + width], out[at : at + width]
         for j in range(row.size):
             out_row[j] = (row[j] - pivot[j]) * scale[j] + shift[j]
 
@@ -156,13 +157,7 @@ def _normalise(x, pivot, scale, shift, out):
 def _normalise_loop(x, pivot, scale, shift, width, chunks, out):
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
-        _normalise(
-            x[start:stop],
-            _widen(pivot, width),
-            _widen(scale, width),
-            _widen(shift, width),
-            out[start:stop],
-        )
+        _normalise(x[start:stop], pivot, scale, shift, width, out[start:stop])
 
 
 def batch_norm_forward(
@@ -191,24 +186,27 @@ def batch_norm_forward(
 
 
 @body
-def _sum_gradients(grad_out, x, pivot, total, moment):
-    for at in range(0, x.size, pivot.size):
-        grad_row, row = grad_out[at : at + pivot.size], x[at : at + pivot.size]
+def _chunk_sums(grad_out, x, pivot, width, totals, moments):
+    """Set the sums of grad_out, and of grad_out (x - pivot), for each channel over one chunk."""
+    C, wide_pivot = pivot.size, _widen(pivot, width)
+    total, moment = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
+    for at in range(0, x.size, width):
+        grad_row, row = grad_out[at : at + width], x[at : at + width]
         for j in range(row.size):
             total[j] += grad_row[j]
-            moment[j] += grad_row[j] * (row[j] - pivot[j])
+            moment[j] += grad_row[j] * (row[j] - wide_pivot[j])
+    for c in range(C):
+        totals[c] = _folded(total, c, C)
+        moments[c] = _folded(moment, c, C)
 
 
 @kernel
 def _sums_loop(grad_out, x, pivot, width, chunks, totals, moments):
-    C = pivot.size
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
-        total, moment = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
-        _sum_gradients(grad_out[start:stop], x[start:stop], _widen(pivot, width), total, moment)
-        for c in range(C):
-            totals[chunk, c] = _folded(total, c, C)
-            moments[chunk, c] = _folded(moment, c, C)
+        _chunk_sums(
+            grad_out[start:stop], x[start:stop], pivot, width, totals[chunk], moments[chunk]
+        )
 
 
 def batch_norm_sums(
@@ -227,10 +225,12 @@ def batch_norm_sums(
 
 
 @body
-def _grad_input(grad_out, x, pivot, scale, shift, slope, grad_x):
-    for at in range(0, x.size, pivot.size):
-        grad_row, row = grad_out[at : at + pivot.size], x[at : at + pivot.size]
-        out_row = grad_x[at : at + pivot.size]
+def _grad_input(grad_out, x, pivot, scale, shift, slope, width, grad_x):
+    pivot, scale = _widen(pivot, width), _widen(scale, width)
+    shift, slope = _widen(shift, width), _widen(slope, width)
+    for at in range(0, x.size, width):
+        grad_row, row = grad_out[at : at + width], x[at : at + width]
+        out_row = grad_x[at : at + width]
         for j in range(row.size):
             out_row[j] = scale[j] * grad_row[j] - shift[j] - slope[j] * (row[j] - pivot[j])
 
@@ -240,14 +240,9 @@ def _grad_input_loop(grad_out, x, pivot, scale, shift, slope, width, chunks, gra
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
         _grad_input(
-            grad_out[start:stop],
-            x[start:stop],
-            _widen(pivot, width),
-            _widen(scale, width),
-            _widen(shift, width),
-            _widen(slope, width),
+            grad_out[start:stop], x[start:stop], pivot, scale, shift, slope, width,
             grad_x[start:stop],
-        )
+        )  # fmt: skip
 
 
 def batch_norm_grad_input(

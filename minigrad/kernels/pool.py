@@ -58,15 +58,21 @@ def _max_pixel(image, rows, columns, KW, oh, ow, best, place):
                 _take_larger(values, tap, best, place)
 
 
+@body
+def _max_rows(x, rows, columns, KW, first, last, out, place):
+    """Look through the windows of output rows ``first`` to ``last``, counted through all images."""
+    _, OH, OW, _ = out.shape
+    for i in range(first, last):
+        n, oh = i // OH, i % OH
+        for ow in range(OW):
+            _max_pixel(x[n], rows, columns, KW, oh, ow, out[n, oh, ow], place[n, oh, ow])
+
+
 @kernel
 def _forward_loop(x, rows, columns, KW, chunks, out, place):
-    N, OH, OW, _ = out.shape
     for chunk in prange(chunks):
-        first, last = chunk_bounds(chunk, chunks, N * OH)
-        for i in range(first, last):
-            n, oh = i // OH, i % OH
-            for ow in range(OW):
-                _max_pixel(x[n], rows, columns, KW, oh, ow, out[n, oh, ow], place[n, oh, ow])
+        first, last = chunk_bounds(chunk, chunks, out.shape[0] * out.shape[1])
+        _max_rows(x, rows, columns, KW, first, last, out, place)
 
 
 def max_pool2d_forward(
@@ -118,15 +124,21 @@ def _gather_pixel(grad_out, place, rows, columns, KW, h, w, grad_x):
             _add_won(grad_out[oh, ow], place[oh, ow], tap, grad_x)
 
 
+@body
+def _gather_rows(grad_out, place, rows, columns, KW, first, last, grad_x):
+    """Collect for the image rows ``first`` to ``last``, counted through all images."""
+    _, H, W, _ = grad_x.shape
+    for i in range(first, last):
+        n, h = i // H, i % H
+        for w in range(W):
+            _gather_pixel(grad_out[n], place[n], rows, columns, KW, h, w, grad_x[n, h, w])
+
+
 @kernel
 def _backward_loop(grad_out, place, rows, columns, KW, chunks, grad_x):
-    N, H, W, _ = grad_x.shape
     for chunk in prange(chunks):
-        first, last = chunk_bounds(chunk, chunks, N * H)
-        for i in range(first, last):
-            n, h = i // H, i % H
-            for w in range(W):
-                _gather_pixel(grad_out[n], place[n], rows, columns, KW, h, w, grad_x[n, h, w])
+        first, last = chunk_bounds(chunk, chunks, grad_x.shape[0] * grad_x.shape[1])
+        _gather_rows(grad_out, place, rows, columns, KW, first, last, grad_x)
 
 
 def max_pool2d_backward(

@@ -29,18 +29,24 @@ def _mix(runs, taps, i, out):
             out[j] += weight * run[j]
 
 
+@body
+def _resample_rows(x, W, rows, columns, first, last, out):
+    """Compute the output rows from ``first`` up to ``last``, counted through all images."""
+    _, OH, OW, C = out.shape
+    line = np.empty(W * C, x.dtype)
+    pixels = line.reshape(W, C)
+    for i in range(first, last):
+        n, oh = i // OH, i % OH
+        _mix(x[n], rows, oh, line)
+        for ow in range(OW):
+            _mix(pixels, columns, ow, out[n, oh, ow])
+
+
 @kernel
 def _resample_loop(x, W, rows, columns, chunks, out):
-    N, OH, OW, C = out.shape
     for chunk in prange(chunks):
-        first, last = chunk_bounds(chunk, chunks, N * OH)
-        line = np.empty(W * C, x.dtype)
-        pixels = line.reshape(W, C)
-        for i in range(first, last):
-            n, oh = i // OH, i % OH
-            _mix(x[n], rows, oh, line)
-            for ow in range(OW):
-                _mix(pixels, columns, ow, out[n, oh, ow])
+        first, last = chunk_bounds(chunk, chunks, out.shape[0] * out.shape[1])
+        _resample_rows(x, W, rows, columns, first, last, out)
 
 
 def resample2d(x: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
