@@ -7,6 +7,13 @@ from minigrad.kernels import _threads
 
 
 @pytest.fixture
+def fast_kernels():
+    """Test the compiled form, also where MINIGRAD_KERNELS asks for the twins."""
+    with kernels.use("fast"):
+        yield
+
+
+@pytest.fixture
 def pool_of_four():
     """Numbers of threads to try, as far as the pool goes; the number is restored afterwards.
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from minigrad import kernels
 from minigrad.kernels import _jit, conv
 
+pytestmark = pytest.mark.usefixtures("fast_kernels")
+
 # x, weight, stride, padding (top, bottom, left, right), dilation, groups
 CASES = {
     "3x3": ((2, 3, 7, 5), (17, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
