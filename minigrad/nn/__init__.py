@@ -1,6 +1,6 @@
 """Layers: modules that hold parameters and call operations."""
 
-from minigrad.nn import init
+from minigrad.nn import functional, init
 from minigrad.nn.activation import (
     LeakyReLU,
     LogSoftmax,
