@@ -185,7 +185,7 @@ class Var(Function):
         shape = np.shape(x)
         n = _count(shape, axes)
         ctx.kept = _kept(shape, axes)
-        ctx.free = n - ddof if n > ddof else 0
+        ctx.free = float(n - ddof) if n > ddof else 0.0  # a NumPy scalar would widen float32
         # Two passes: the mean of the squares minus the square of the mean loses all digits
         # where the mean is large. Squared without abs, which no complex step could cross.
         average = np.mean(x, axis=axes, keepdims=True)

@@ -129,6 +129,14 @@ def test_var_without_freedom_is_not_finite(ddof, value):
         assert mg.var(x, ddof=ddof).data == pytest.approx(value, nan_ok=True)
 
 
+@pytest.mark.parametrize("ddof", [1, 1.0, np.int64(1), np.float64(1)])
+def test_var_of_float32_is_float32(ddof):
+    x = mg.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    y = mg.var(x, ddof=ddof)
+    assert y.dtype == np.float32
+    assert y._node.function.backward(y._node, np.ones((), np.float32)).dtype == np.float32
+
+
 def test_var_keeps_its_digits_far_from_zero():
     rng = np.random.default_rng(2)
     x = (1e4 + rng.standard_normal(4096)).astype(np.float32)
