@@ -36,9 +36,12 @@ class Upsample(Function):
 
 def _nearest(size_in: int, size_out: int, step: float) -> Taps:
     """Output i copies entry ``i step``, rounded down."""
-    # A hair above, for 3 * (1 / 3) may fall short of 1 and 5 * (2 / 5) of 2.
-    sources = np.floor(np.arange(size_out) * step * (1 + 1e-12)).astype(np.intp)[:, None]
-    sources = np.minimum(sources, size_in - 1)
+    if size_out == 2 * size_in:
+        step = 0.5  # also for a scale factor of 2.1, as in torch
+    # In float32 for every dtype, as in torch: where i step is a whole number in exact arithmetic,
+    # rounding may fall short of it, and the same entry is to be taken.
+    position = np.arange(size_out, dtype=np.float32) * np.float32(step)
+    sources = np.minimum(position.astype(np.intp), size_in - 1)[:, None]
     return from_table(sources, np.ones(sources.shape), np.ones(sources.shape, bool))
 
 
@@ -131,7 +134,8 @@ def upsample(
     Output pixel (i, j) lies at ((i + 1/2) H / OH - 1/2, (j + 1/2) W / OW - 1/2) in x; with
     ``align_corners`` at (i (H - 1) / (OH - 1), j (W - 1) / (OW - 1)). Bilinear interpolation weighs
     the four pixels around that point, nearest takes pixel (i H / OH, j W / OW), rounded down.
-    Given a scale factor, its inverse stands for H / OH and W / OW.
+    Given a scale factor, its inverse stands for H / OH and W / OW, except along an axis whose size
+    it does not change.
 
     Parameters
     ----------
@@ -165,8 +169,7 @@ def upsample(
 
     Notes
     -----
-    As ``torch.nn.functional.interpolate``, which computes positions in float32 where x is float32;
-    here they are float64.
+    As ``torch.nn.functional.interpolate`` with ``recompute_scale_factor`` left out.
 
     Examples
     --------
@@ -206,14 +209,16 @@ def _geometry(
         OH, OW = pair("upsample", "size", size, 1)
         return (OH, OW), (H / OH, W / OW)
     given = scale_factor if isinstance(scale_factor, tuple | list) else (scale_factor, scale_factor)
-    if (
-        len(given) != 2
-        or not all(isinstance(s, int | float | np.integer | np.floating) for s in given)
-        or not min(int(H * given[0]), int(W * given[1])) >= 1
-    ):
+    numbers = all(isinstance(s, int | float | np.integer | np.floating) for s in given)
+    if len(given) != 2 or not numbers or not all(0 < s < np.inf for s in given):
+        out_size = 0, 0
+    else:
+        out_size = int(H * given[0]), int(W * given[1])
+    if min(out_size) < 1:
         raise ArgumentError(
             f"upsample: scale_factor is a positive number or a pair of them, and leaves at least "
             f"one pixel, got {scale_factor!r} for x of shape {shape}. Pass for example "
             f"scale_factor=2."
         )
-    return (int(H * given[0]), int(W * given[1])), (1 / given[0], 1 / given[1])
+    h, w = (1 / s if out != n else 1.0 for s, out, n in zip(given, out_size, (H, W), strict=True))
+    return out_size, (h, w)
