@@ -36,11 +36,14 @@ def is_input(value: Any) -> bool:
 
 
 def inputs_of(sample: Sample) -> list[np.ndarray]:
-    """The arrays to differentiate, lists flattened."""
-    flat: list[np.ndarray] = []
-    for arg in sample.args:
-        flat += [a for a in (arg if isinstance(arg, list | tuple) else [arg]) if is_input(a)]
-    return flat
+    """The arrays to differentiate, from the inside of lists and tuples too."""
+
+    def flat(arg: Any) -> list[np.ndarray]:
+        if isinstance(arg, list | tuple):
+            return [array for item in arg for array in flat(item)]
+        return [arg] if is_input(arg) else []
+
+    return flat(sample.args)
 
 
 def call(op: Op, sample: Sample, inputs: Sequence[Any]) -> list[Tensor]:
@@ -49,7 +52,8 @@ def call(op: Op, sample: Sample, inputs: Sequence[Any]) -> list[Tensor]:
 
     def place(arg: Any) -> Any:
         if isinstance(arg, list | tuple):
-            return type(arg)(place(a) for a in arg)
+            make = getattr(arg, "_make", type(arg))  # a named tuple is made in its own way
+            return make([place(a) for a in arg])
         return next(queue) if is_input(arg) else arg
 
     args = [place(arg) for arg in sample.args]

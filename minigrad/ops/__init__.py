@@ -23,6 +23,7 @@ from minigrad.ops.pool import max_pool2d
 from minigrad.ops.power import exp, log, pow, sqrt
 from minigrad.ops.reduce import logsumexp, max, mean, min, sum, var
 from minigrad.ops.resample import upsample
+from minigrad.ops.residual import residual
 from minigrad.ops.select import abs, clip, maximum, minimum, where
 from minigrad.ops.shaping import expand_dims, flatten, permute, reshape, squeeze, transpose
 from minigrad.ops.smooth import log_softmax, sigmoid, softmax, softplus, tanh

@@ -237,6 +237,14 @@ def conv2d(
     >>> mg.conv2d(np.array([[[[1.0, 1.0, 4.0, 4.0]]]]), edge).data
     array([[[[0., 3., 0.]]]])
     """
+    options = conv_options(x, weight, bias, stride, padding, dilation, groups)
+    return Conv2d.apply(x, weight, bias, **options)
+
+
+def conv_options(
+    x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> dict[str, Any]:
+    """Check the arguments of conv2d, and put its settings as :class:`Conv2d` takes them."""
     check_images("conv2d", x)
     check_weight("conv2d", x, weight, bias, groups)
     F, channels, KH, KW = weight.shape
@@ -266,9 +274,7 @@ def conv2d(
             f"padding={padding}, dilation={dilation}. Pass a smaller filter, a larger image or "
             f"more padding."
         )
-    return Conv2d.apply(
-        x, weight, bias, stride=stride, padding=sides, dilation=dilation, groups=groups
-    )
+    return {"stride": stride, "padding": sides, "dilation": dilation, "groups": groups}
 
 
 def check_weight(name: str, x: Any, weight: Any, bias: Any, groups: Any) -> None:

@@ -43,7 +43,7 @@ class DropPath(Dropout):
     """y = x keep / (1 - p), with one ``keep`` for each sample."""
 
 
-def _kept(shape: tuple[int, ...], p: float, rng: np.random.Generator | None) -> np.ndarray:
+def kept(shape: tuple[int, ...], p: float, rng: np.random.Generator | None) -> np.ndarray:
     """True with probability 1 - p in each place.
 
     Numbers are drawn in the order of the indices, whatever the order in memory, and are of one
@@ -147,7 +147,7 @@ def dropout(
     _check_settings("dropout", p, rng)
     if not training or p == 0:
         return _itself(x)
-    return Dropout.apply(_itself(x), keep=_kept(shape, p, rng), p=float(p))
+    return Dropout.apply(_itself(x), keep=kept(shape, p, rng), p=float(p))
 
 
 def _itself(x: Any) -> Tensor:
@@ -241,4 +241,4 @@ def drop_path(
     if not training or p == 0:
         return _itself(x)
     one_each = (shape[0],) + (1,) * (len(shape) - 1)
-    return DropPath.apply(x, keep=_kept(one_each, p, rng), p=float(p))
+    return DropPath.apply(x, keep=kept(one_each, p, rng), p=float(p))

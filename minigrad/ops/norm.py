@@ -253,6 +253,29 @@ def batch_norm(
     array([[-1.],
            [ 1.]])
     """
+    check_norm(x, weight, bias, running_mean, running_var, training, momentum)
+    return BatchNorm.apply(
+        x,
+        weight,
+        bias,
+        running_mean=running_mean,
+        running_var=running_var,
+        training=training,
+        momentum=momentum,
+        eps=eps,
+    )
+
+
+def check_norm(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: Any,
+) -> None:
+    """Raise unless these arguments of batch_norm fit together."""
     check_floats("batch_norm", x=x, weight=weight, bias=bias)
     if x.ndim < 2:
         raise ShapeError(
@@ -275,16 +298,6 @@ def batch_norm(
             f"{momentum!r}. Pass for example 0.1; for the average of all batches so far, 1 / their "
             f"number."
         )
-    return BatchNorm.apply(
-        x,
-        weight,
-        bias,
-        running_mean=running_mean,
-        running_var=running_var,
-        training=training,
-        momentum=momentum,
-        eps=eps,
-    )
 
 
 def _check_running(C: int, running_mean: Any, running_var: Any, training: bool) -> None:

@@ -5,37 +5,129 @@ as the composed form (:mod:`minigrad.nn.residual`), but they make one node of th
 backward can be read from top to bottom: :meth:`ResidualUnit.backward` and its five steps.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad.core import events
+from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.node import Node
+from minigrad.core.tensor import Tensor
+from minigrad.ops._images import check_images
+from minigrad.ops._registry import Sample, Wrong, operation
+from minigrad.ops.activation import ReLU
+from minigrad.ops.conv import Conv2d, conv_options
+from minigrad.ops.dropout import DropPath, kept
+from minigrad.ops.indexing import GetItem, Pad
+from minigrad.ops.norm import BatchNorm, check_norm
 
-__all__ = ["Layer", "ResidualUnit", "convolution_path_backward", "identity_path_backward"]
+__all__ = [
+    "ResidualUnit",
+    "Step",
+    "conv_step",
+    "convolution_path_backward",
+    "drop_path_step",
+    "identity_path_backward",
+    "norm_step",
+    "relu_step",
+    "residual",
+    "zero_pad_steps",
+]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a path: an operation, how many parameters it takes, and its settings."""
+class Step(NamedTuple):
+    """One layer of a path.
+
+    Attributes
+    ----------
+    function : type
+        The operation.
+    parameters : tuple of Tensor, ndarray or None
+        Its inputs besides the one that comes down the path.
+    options : callable
+        From that input and the parameters, as they arrive, to the operation's settings, checked.
+    """
 
     function: type[Function]
-    parameters: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[Any, ...] = ()
+    options: Callable[..., dict[str, Any]] = lambda x: {}
+
+
+def conv_step(
+    weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Step:  # fmt: skip
+    """:func:`~minigrad.ops.conv.conv2d` as a layer of a path, with the same arguments."""
+
+    def options(x: Any, weight: Any, bias: Any) -> dict[str, Any]:
+        return conv_options(x, weight, bias, stride, padding, dilation, groups)
+
+    return Step(Conv2d, (weight, bias), options)
+
+
+def norm_step(
+    weight: Any,
+    bias: Any,
+    running_mean: np.ndarray | None = None,
+    running_var: np.ndarray | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Step:
+    """:func:`~minigrad.ops.norm.batch_norm` as a layer of a path, with the same arguments."""
+
+    def options(x: Any, weight: Any, bias: Any) -> dict[str, Any]:
+        check_norm(x, weight, bias, running_mean, running_var, training, momentum)
+        return {
+            "running_mean": running_mean,
+            "running_var": running_var,
+            "training": training,
+            "momentum": momentum,
+            "eps": eps,
+        }
+
+    return Step(BatchNorm, (weight, bias), options)
+
+
+def relu_step() -> Step:
+    """:func:`~minigrad.ops.activation.relu` as a layer of a path."""
+    return Step(ReLU)
+
+
+def drop_path_step(p: float, rng: np.random.Generator | None = None) -> Step:
+    """:func:`~minigrad.ops.dropout.drop_path`, in training, as a layer of a path."""
+
+    def options(x: Any) -> dict[str, Any]:
+        return {"keep": kept((len(x), 1, 1, 1), p, rng), "p": p}
+
+    return Step(DropPath, (), options)
+
+
+def zero_pad_steps(stride: int, before: int, after: int) -> list[Step]:
+    """Option A as layers of an identity path: every ``stride``-th pixel, and channels of zeros.
+
+    ``before`` channels of zeros stand in front of those of x, ``after`` behind them.
+    """
+    every = slice(None, None, stride)
+    index = (slice(None), slice(None), every, every)
+    widths = ((0, 0), (before, after), (0, 0), (0, 0))
+    return [
+        Step(GetItem, (), lambda x: {"index": index}),
+        Step(Pad, (), lambda x: {"widths": widths, "mode": "constant", "value": 0}),
+    ]
 
 
 def path_forward(
-    x: np.ndarray, layers: Sequence[Layer], parameters: Sequence[Any], needs: Sequence[bool]
+    x: np.ndarray, path: Sequence[Step], parameters: Sequence[Any], needs: Sequence[bool]
 ) -> tuple[np.ndarray, list[Node]]:
-    """Run ``layers`` on ``x``, one after the other.
+    """Run the layers of a path on ``x``, one after the other.
 
     Parameters
     ----------
     x : ndarray
-    layers : sequence of Layer
+    path : sequence of Step
     parameters : sequence of ndarray or None
         Of all layers, in order.
     needs : sequence of bool
@@ -47,15 +139,16 @@ def path_forward(
     contexts : list
         What each layer saved, for :func:`path_backward`.
     """
-    contexts, used, input_needs = [], 0, needs[0]
-    for layer in layers:
-        own = slice(used, used + layer.parameters)
+    contexts, used, x_needs = [], 0, needs[0]
+    for step in path:
+        own = slice(used, used + len(step.parameters))
         own_needs = tuple(needs[1:][own])
-        ctx = Node(layer.function, (input_needs, *own_needs))
-        x = layer.function.forward(ctx, x, *parameters[own], **layer.options)
+        ctx = Node(step.function, (x_needs, *own_needs))
+        options = step.options(x, *parameters[own])
+        x = step.function.forward(ctx, x, *parameters[own], **options)
         contexts.append(ctx)
-        used += layer.parameters
-        input_needs = input_needs or any(own_needs)  # what comes after must hand it down
+        used = own.stop
+        x_needs = any(ctx.needs)  # the next layer must hand down what this one waits for
     return x, contexts
 
 
@@ -130,20 +223,26 @@ class ResidualUnit(Function):
         ctx: Any,
         x: np.ndarray,
         *parameters: Any,
-        conv_path: Sequence[Layer],
-        identity_path: Sequence[Layer] = (),
-        activation: Sequence[Layer] = (),
+        conv_path: Sequence[Step],
+        identity_path: Sequence[Step],
+        activation: Sequence[Step],
     ) -> np.ndarray:
-        split = sum(layer.parameters for layer in conv_path)
-        x_needs, own = ctx.needs[:1], ctx.needs[1:]
-        f, ctx.conv_path = path_forward(x, conv_path, parameters[:split], x_needs + own[:split])
+        split = sum(len(step.parameters) for step in conv_path)
+        x_needs, needs = ctx.needs[:1], ctx.needs[1:]
+        f, ctx.conv_path = path_forward(x, conv_path, parameters[:split], x_needs + needs[:split])
         s, ctx.identity_path = path_forward(
-            x, identity_path, parameters[split:], x_needs + own[split:]
+            x, identity_path, parameters[split:], x_needs + needs[split:]
         )
-        y, ctx.activation = path_forward(f + s, activation, (), (True,))
-        contexts = (*ctx.conv_path, *ctx.identity_path, *ctx.activation)
+        if f.shape != s.shape:
+            raise ShapeError(
+                f"residual: the two paths meet in a sum, F(x) has shape {f.shape} and S(x) has "
+                f"shape {s.shape}. Give the identity path a projection (conv_step with the stride "
+                f"of the convolution path), or zero_pad_steps."
+            )
+        y, ctx.activation = path_forward(f + s, activation, (), (any(ctx.needs),))
+        layers = (*ctx.conv_path, *ctx.identity_path, *ctx.activation)
         # All that the layers saved, so that an in-place write to any of it is caught.
-        ctx.save(*(array for layer in contexts for array in layer.saved))
+        ctx.save(*[array for layer in layers for array in layer.saved])
         return y
 
     @staticmethod
@@ -155,10 +254,138 @@ class ResidualUnit(Function):
         # 3. The identity path: back along S.
         grad_identity, identity_grads = identity_path_backward(ctx, grad_sum)
         if not ctx.needs[0]:
-            return (None, *conv_grads, *identity_grads)
+            return None, *conv_grads, *identity_grads
         # 4. Announce the two shares.
         if events.listening:
             parts = (grad_conv, grad_identity)
             events.emit(events.Fanout(ctx.path, "residual", ("conv", "identity"), parts))
         # 5. The adjoint of copying is adding: x went both ways, so both ways come back.
-        return (grad_conv + grad_identity, *conv_grads, *identity_grads)
+        grad_x = grad_conv + grad_identity
+        return grad_x, *conv_grads, *identity_grads
+
+
+def _units(rng: np.random.Generator) -> list[Sample]:
+    x = rng.standard_normal((2, 3, 5, 7))
+
+    def conv(F: int, C: int, K: int, **options: Any) -> Step:
+        return conv_step(rng.standard_normal((F, C, K, K)) / K, **options)
+
+    def norm(C: int, **options: Any) -> Step:
+        return norm_step(rng.uniform(0.5, 1.5, C), rng.standard_normal(C), **options)
+
+    frozen = {"running_mean": np.zeros(3), "running_var": np.ones(3), "training": False}
+    relu = relu_step()
+    basic = [conv(4, 3, 3, stride=2, padding=1), norm(4), relu, conv(4, 4, 3, padding=1), norm(4)]
+    bottleneck = [
+        conv(2, 3, 1), norm(2), relu, conv(2, 2, 3, padding=1), norm(2), relu, conv(3, 2, 1),
+        norm(3),
+    ]  # fmt: skip
+    preact = [norm(3), relu, conv(3, 3, 3, padding=1), norm(3), relu, conv(3, 3, 3, padding=1)]
+    stays = [conv(3, 3, 3, padding=1), norm(3, **frozen)]
+    return [
+        Sample(x, basic, [conv(4, 3, 1, stride=2), norm(4)]),
+        Sample(x, basic, zero_pad_steps(2, 0, 1)),
+        Sample(x, bottleneck),
+        Sample(x, preact, activation=()),
+        Sample(x, stays),
+    ]
+
+
+def _bad_units(rng: np.random.Generator) -> list[Wrong]:
+    x, weight = np.ones((2, 3, 5, 7)), np.ones((4, 3, 3, 3))
+    return [
+        Wrong(
+            ShapeError,
+            "residual: the two paths meet in a sum, F(x) has shape (2, 4, 3, 5) and S(x) has shape "
+            "(2, 3, 5, 7). Give the identity path a projection (conv_step with the stride of the "
+            "convolution path), or zero_pad_steps.",
+            x,
+            [conv_step(weight)],
+        ),
+        Wrong(
+            ArgumentError,
+            "residual: a path is a list of steps, got ndarray in it. Make each layer with "
+            "conv_step, norm_step, relu_step, drop_path_step or zero_pad_steps.",
+            x,
+            [weight],
+        ),
+        Wrong(
+            ShapeError,
+            "conv2d: weight expects 3 input channels, x has 2. x is (1, 2, 5, 5) as "
+            "(N, C, H, W); weight is (4, 3, 3, 3) as (F, C/groups, KH, KW); groups=1. Pass an x "
+            "with 3 channels, or a weight of shape (4, 2, 3, 3).",
+            np.ones((1, 2, 5, 5)),
+            [conv_step(weight)],
+        ),
+    ]
+
+
+@operation(ResidualUnit, samples=_units, wrong=_bad_units)
+def residual(
+    x: Any,
+    conv_path: Iterable[Step],
+    identity_path: Iterable[Step] = (),
+    activation: Iterable[Step] = (relu_step(),),
+) -> Tensor:
+    """One residual unit in one node: y = act(F(x) + S(x)).
+
+    Basic, bottleneck and pre-activation units are all of this form and differ in their paths.
+
+    Parameters
+    ----------
+    x : Tensor or ndarray, (N, C, H, W), float32 or float64
+    conv_path : iterable of Step
+        The layers of F, from :func:`conv_step`, :func:`norm_step`, :func:`relu_step` and
+        :func:`drop_path_step`.
+    identity_path : iterable of Step
+        The layers of S: none for the identity, a projection, or :func:`zero_pad_steps`.
+    activation : iterable of Step
+        Behind the sum: relu, or none for a pre-activation unit.
+
+    Returns
+    -------
+    Tensor
+        (N, F, OH, OW): the shape in which both paths end.
+
+    Raises
+    ------
+    ShapeError
+        If the paths end in different shapes, or a layer does not fit what comes down its path.
+    ArgumentError
+        If a path holds something else than steps.
+
+    Gradient
+    --------
+    With g = grad_out act'(F(x) + S(x)), in five steps: g; grad_conv = F'(x)^T g; grad_identity =
+    S'(x)^T g, which is g itself for a plain shortcut; both are announced to whoever listens
+    (:mod:`minigrad.core.events`); grad_x = grad_conv + grad_identity. Saves what the layers save.
+
+    Source
+    ------
+    He et al., Deep residual learning for image recognition, CVPR 2016, eq. 1 and 2, figure 5; He et
+    al., Identity mappings in deep residual networks, ECCV 2016, eq. 5.
+
+    Examples
+    --------
+    With a convolution path of zeros all that is left is the identity path:
+
+    >>> import numpy as np, minigrad as mg
+    >>> from minigrad.ops.residual import conv_step, residual
+    >>> x = mg.tensor(np.ones((1, 1, 1, 3)), requires_grad=True)
+    >>> y = residual(x, [conv_step(np.zeros((1, 1, 1, 1)))])
+    >>> y.backward(np.array([[[[1.0, 2.0, 3.0]]]]))
+    >>> x.grad
+    array([[[[1., 2., 3.]]]])
+    """
+    check_images("residual", x)
+    paths = [tuple(conv_path), tuple(identity_path), tuple(activation)]
+    for step in (step for path in paths for step in path):
+        if not isinstance(step, Step):
+            raise ArgumentError(
+                f"residual: a path is a list of steps, got {type(step).__name__} in it. Make each "
+                f"layer with conv_step, norm_step, relu_step, drop_path_step or zero_pad_steps."
+            )
+    parameters = [p for path in paths[:2] for step in path for p in step.parameters]
+    return ResidualUnit.apply(
+        x, *parameters, conv_path=paths[0], identity_path=paths[1], activation=paths[2]
+    )
