@@ -19,7 +19,7 @@ from minigrad.inspect.paths import Share, shares
 from minigrad.io.checkpoint import load_checkpoint, save_checkpoint
 from minigrad.io.state import generator_state, restore_generator
 from minigrad.nn.module import Module
-from minigrad.ops.loss import cross_entropy
+from minigrad.ops import cross_entropy
 from minigrad.optim.clip import clip_grad_norm
 from minigrad.optim.optimizer import Optimizer
 

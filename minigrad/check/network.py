@@ -7,6 +7,7 @@ shares no line with the kernels or the backward code it judges.
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from minigrad.core.mode import complex_step, no_grad
 from minigrad.core.rng import generator
 from minigrad.core.tensor import Tensor
 from minigrad.nn.module import Module
-from minigrad.ops.loss import cross_entropy
+from minigrad.ops import cross_entropy
 
 __all__ = ["NetworkVerdict", "check_network"]
 
@@ -98,7 +99,7 @@ def check_network(model: Module, x: np.ndarray, y: np.ndarray, seed: int = 0) ->
         generator().bit_generator.state = state
 
 
-def _check(model: Module, x: np.ndarray, y: np.ndarray, seed: int, state: dict) -> NetworkVerdict:
+def _check(model: Module, x: np.ndarray, y: np.ndarray, seed: int, state: Any) -> NetworkVerdict:
     x64 = x.astype(np.float64)
     shadow = copy.deepcopy(model).double()
     single = _gradients(copy.deepcopy(model).float(), x.astype(np.float32), y, state)
@@ -138,7 +139,7 @@ def _check(model: Module, x: np.ndarray, y: np.ndarray, seed: int, state: dict) 
     )
 
 
-def _gradients(model: Module, x: np.ndarray, y: np.ndarray, state: dict) -> dict[str, np.ndarray]:
+def _gradients(model: Module, x: np.ndarray, y: np.ndarray, state: Any) -> dict[str, np.ndarray]:
     generator().bit_generator.state = state  # every pass draws the same dropout masks
     model.zero_grad()
     cross_entropy(model(Tensor(x)), y).backward()
@@ -146,7 +147,7 @@ def _gradients(model: Module, x: np.ndarray, y: np.ndarray, state: dict) -> dict
 
 
 def _complex_slope(
-    model: Module, x: np.ndarray, y: np.ndarray, directions: dict[str, np.ndarray], state: dict
+    model: Module, x: np.ndarray, y: np.ndarray, directions: dict[str, np.ndarray], state: Any
 ) -> float:
     """Derivative of the loss along ``directions`` of the parameters, through the twins."""
     generator().bit_generator.state = state

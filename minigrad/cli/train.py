@@ -216,11 +216,11 @@ def _schedule(settings: Mapping[str, Any], steps: int) -> Any:
         case "linear":
             return schedule.LinearDecay(lr, 0.01 * lr, steps)
         case "multistep":
-            return schedule.MultiStep(lr, [steps // 2, 3 * steps // 4], 0.1)
+            return schedule.MultiStep(lr, (steps // 2, 3 * steps // 4), 0.1)
         case "cosine":
-            return schedule.Cosine(lr, steps)
+            return schedule.Cosine(lr, 0.0, steps)
         case _:
-            return schedule.WarmUp(schedule.Cosine(lr, steps), max(1, steps // 20))
+            return schedule.WarmUp(schedule.Cosine(lr, 0.0, steps), max(1, steps // 20))
 
 
 def _gradients_are_right(run_: loop.Run) -> bool:

@@ -71,7 +71,9 @@ class Function:
         -------
         Tensor or tuple of Tensor
         """
-        arrays, needs, edges = [], [], []
+        arrays: list[Any] = []
+        needs: list[bool] = []
+        edges: list[tuple[Any, int] | None] = []
         for value in inputs:
             if isinstance(value, Tensor):
                 arrays.append(value._data)

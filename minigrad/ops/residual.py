@@ -154,7 +154,7 @@ def path_forward(
 
 def path_backward(
     contexts: Sequence[Node], grad_out: np.ndarray
-) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
+) -> tuple[Any, list[np.ndarray | None]]:
     """Undo the layers of a path, the last one first.
 
     Returns
@@ -166,10 +166,11 @@ def path_backward(
     grad: Any = grad_out
     grads: list[np.ndarray | None] = []
     for ctx in reversed(contexts):
-        asked = any(ctx.needs)
-        result = ctx.function.backward(ctx, grad) if asked else (None,) * len(ctx.needs)
+        result: Any = (None,) * len(ctx.needs)
+        if any(ctx.needs):
+            result = ctx.function.backward(ctx, grad)
         grad, *own = result if isinstance(result, tuple) else (result,)
-        grads = own + grads
+        grads = [*own, *grads]
     return grad, grads
 
 
