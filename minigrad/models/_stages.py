@@ -6,12 +6,12 @@ from typing import Any
 from minigrad.core.errors import ArgumentError
 from minigrad.core.tensor import Tensor
 from minigrad.nn.activation import ReLU
+from minigrad.nn.blocks import BasicBlock
 from minigrad.nn.container import Sequential
 from minigrad.nn.conv import Conv2d
 from minigrad.nn.init import kaiming_normal_, zero_init_last
 from minigrad.nn.module import Module
 from minigrad.nn.norm import BatchNorm2d
-from minigrad.nn.residual import BasicBlock
 
 __all__ = ["PlainBlock", "choose_unit", "initialize", "stages"]
 
@@ -24,7 +24,7 @@ class PlainBlock(Module):
     Parameters
     ----------
     in_channels, channels, stride : int
-        As for :class:`~minigrad.nn.residual.BasicBlock`.
+        As for :class:`~minigrad.nn.blocks.BasicBlock`.
     """
 
     expansion = 1
@@ -92,7 +92,7 @@ def stages(
     Parameters
     ----------
     unit : class
-        From :mod:`minigrad.nn.residual`, or :class:`PlainBlock`.
+        From :mod:`minigrad.nn.blocks`, or :class:`PlainBlock`.
     in_channels : int
         Channels that come into the first stage.
     channels, depths : sequence of int

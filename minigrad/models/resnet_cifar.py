@@ -11,12 +11,12 @@ from minigrad.core.tensor import Tensor
 from minigrad.models._stages import choose_unit, initialize, stages
 from minigrad.models.registry import model
 from minigrad.nn.activation import ReLU
+from minigrad.nn.blocks import BasicBlock, PreActBottleneck
 from minigrad.nn.conv import Conv2d
 from minigrad.nn.linear import Linear
 from minigrad.nn.module import Module
 from minigrad.nn.norm import BatchNorm2d
 from minigrad.nn.pool import GlobalAvgPool2d
-from minigrad.nn.residual import BasicBlock, PreActBottleneck
 
 __all__ = ["CifarResNet", "PreActCifarResNet"]
 

@@ -11,6 +11,7 @@ from minigrad.nn.activation import (
     Softplus,
     Tanh,
 )
+from minigrad.nn.blocks import BasicBlock, Bottleneck, PreActBlock, PreActBottleneck
 from minigrad.nn.container import ModuleList, Sequential
 from minigrad.nn.conv import Conv2d, ConvTranspose2d
 from minigrad.nn.dropout import Dropout, DropPath
@@ -20,12 +21,4 @@ from minigrad.nn.module import Module
 from minigrad.nn.norm import BatchNorm1d, BatchNorm2d, LocalResponseNorm
 from minigrad.nn.parameter import Parameter
 from minigrad.nn.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d, Upsample
-from minigrad.nn.residual import (
-    BasicBlock,
-    Bottleneck,
-    PreActBlock,
-    PreActBottleneck,
-    Residual,
-    ResidualUnit,
-    ZeroPad,
-)
+from minigrad.nn.residual import Residual, ResidualUnit, ZeroPad

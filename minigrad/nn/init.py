@@ -226,7 +226,7 @@ def zero_init_last(module: Module) -> int:
     Parameters
     ----------
     module : Module
-        A residual unit, or a network of them; a unit names the layer in ``last_layer``.
+        A residual unit, or a network of them; the layer is the last of ``unit.conv_layers``.
 
     Returns
     -------
@@ -237,7 +237,7 @@ def zero_init_last(module: Module) -> int:
     -----
     Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1.
     """
-    layers = [unit.last_layer for unit in module.modules() if hasattr(unit, "last_layer")]
-    for layer in layers:
-        zeros_(layer.weight)
-    return len(layers)
+    units = [unit for unit in module.modules() if hasattr(unit, "conv_layers")]
+    for unit in units:
+        zeros_(unit.conv_layers[-1].weight)
+    return len(units)

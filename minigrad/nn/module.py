@@ -359,6 +359,12 @@ class Module:
             self._hooks = Hooks()
         return self._hooks
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether any hook is registered on this module."""
+        hooks = self._hooks
+        return hooks is not None and bool(hooks.before or hooks.after or hooks.backward)
+
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Handle:
         """Call ``hook(module, args)`` before forward; what it returns, if not None, is passed on.
 

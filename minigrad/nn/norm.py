@@ -48,26 +48,31 @@ class _BatchNorm(Module):
 
     def forward(self, x: Any) -> Tensor:
         self._check_axes(x)
-        count = self.num_batches_tracked if self.training else None
-        y = ops.batch_norm(
-            x,
-            weight=self.weight,
-            bias=self.bias,
-            running_mean=self.running_mean,
-            running_var=self.running_var,
-            # Without running statistics those of the batch serve in evaluation too.
-            training=self.training or self.running_mean is None,
-            momentum=self._momentum(count),
-            eps=self.eps,
-        )
-        if count is not None:
-            count += 1  # in place
+        y = ops.batch_norm(x, self.weight, self.bias, **self.settings())
+        self.count_batch()
         return y
 
-    def _momentum(self, count: np.ndarray | None) -> float:
+    def settings(self) -> dict[str, Any]:
+        """What ``ops.batch_norm`` takes besides x, weight and bias, as things stand now."""
+        return {
+            "running_mean": self.running_mean,
+            "running_var": self.running_var,
+            # Without running statistics those of the batch serve in evaluation too.
+            "training": self.training or self.running_mean is None,
+            "momentum": self._momentum(),
+            "eps": self.eps,
+        }
+
+    def count_batch(self) -> None:
+        """Count a batch that has moved the running statistics."""
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+
+    def _momentum(self) -> float:
         """The weight of the new batch; the k-th weighs 1/k in the plain average of all."""
         if self.momentum is not None:
             return self.momentum
+        count = self.num_batches_tracked
         return 0.0 if count is None else 1 / (int(count) + 1)
 
     def _check_axes(self, x: Any) -> None:

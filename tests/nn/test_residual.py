@@ -1,0 +1,238 @@
+"""Residual units: composed, fused and complex-step derivatives agree; shares are announced."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import kernels, nn
+from minigrad.check.numeric import complex_step_gradients
+from minigrad.core import events
+from minigrad.core.errors import ArgumentError
+from minigrad.core.mode import complex_step
+
+UNITS = {
+    "basic, identity": lambda **o: nn.BasicBlock(4, 4, **o),
+    "basic A": lambda **o: nn.BasicBlock(4, 6, 2, shortcut="A", **o),
+    "basic B": lambda **o: nn.BasicBlock(4, 6, 2, **o),
+    "basic C": lambda **o: nn.BasicBlock(4, 4, shortcut="C", **o),
+    "bottleneck": lambda **o: nn.Bottleneck(4, 2, 2, **o),
+    "bottleneck 1x1": lambda **o: nn.Bottleneck(4, 2, 2, stride_on="1x1", shortcut="A", **o),
+    "bottleneck, identity": lambda **o: nn.Bottleneck(8, 2, **o),
+    "pre-activated": lambda **o: nn.PreActBlock(4, 4, **o),
+    "pre-activated A": lambda **o: nn.PreActBlock(4, 6, 2, shortcut="A", **o),
+    "pre-activated B": lambda **o: nn.PreActBlock(4, 6, 2, **o),
+    "pre-activated bottleneck": lambda **o: nn.PreActBottleneck(4, 2, 2, **o),
+}
+
+
+def built(name, **options):
+    """A unit in float64 whose batch norms are no longer where they started."""
+    mg.manual_seed(4)
+    unit = UNITS[name](**options).double()
+    rng = np.random.default_rng(5)
+    for norm in (m for m in unit.modules() if isinstance(m, nn.BatchNorm2d)):
+        C = norm.num_features
+        norm.weight.data[...] = rng.uniform(0.5, 1.5, C)
+        norm.bias.data[...] = rng.standard_normal(C)
+        norm.running_mean[...] = rng.standard_normal(C)
+        norm.running_var[...] = rng.uniform(0.5, 1.5, C)
+    return unit
+
+
+def image(unit, seed=6):
+    first = next(m for m in unit.modules() if isinstance(m, nn.Conv2d))
+    return np.random.default_rng(seed).standard_normal((2, first.in_channels, 5, 7))
+
+
+def run(unit, array):
+    """Output, gradients of x and of each parameter, buffers, and the announced sums."""
+    x = mg.Tensor(array, requires_grad=True)
+    mg.manual_seed(7)
+    y = unit(x)
+    found = []
+    with events.listen(found.append):
+        y.backward(np.random.default_rng(8).standard_normal(y.shape))
+    grads = {name: p.grad for name, p in unit.named_parameters()}
+    return y.data, {"x": x.grad, **grads}, dict(unit.named_buffers()), found
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "drop_path"])
+@pytest.mark.parametrize("name", UNITS)
+def test_fused_equals_composed(name, mode):
+    options = {"drop_path": 0.5} if mode == "drop_path" else {}
+    results = []
+    for fused in (False, True):
+        unit = built(name, fused=fused, **options)
+        unit.train(mode != "eval")
+        results.append(run(unit, image(unit)))
+    (y, grads, buffers, _), (y_fused, grads_fused, buffers_fused, _) = results
+    np.testing.assert_allclose(y_fused, y, rtol=1e-12, atol=1e-12)
+    assert list(grads_fused) == list(grads)
+    for key, grad in grads.items():
+        scale = np.abs(grad).max()
+        np.testing.assert_allclose(grads_fused[key], grad, rtol=0, atol=1e-12 * scale, err_msg=key)
+    for key, buffer in buffers.items():
+        np.testing.assert_array_equal(buffers_fused[key], buffer, err_msg=key)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", UNITS)
+def test_the_two_shares_are_announced_and_sum_to_the_gradient(name, fused):
+    unit = built(name, fused=fused)
+    net = nn.Sequential(nn.Identity(), unit)
+    _, grads, _, found = run(net, image(unit))
+    (event,) = [e for e in found if e.labels == ("conv", "identity")]
+    assert event.path == "1"
+    assert event.source == ("residual" if fused else "fork")
+    grad_conv, grad_identity = event.parts
+    if "pre-activated B" not in name and "pre-activated bottleneck" not in name:
+        # There the sum is the gradient behind the shared activation.
+        np.testing.assert_array_equal(grad_conv + grad_identity, grads["x"])
+    assert np.abs(grad_conv).max() > 0
+    assert np.abs(grad_identity).max() > 0
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", ["basic A", "bottleneck", "pre-activated", "pre-activated B"])
+def test_backward_equals_the_complex_step_through_the_twins(name, fused):
+    unit = built(name, fused=fused)
+    x = image(unit)
+    w = np.random.default_rng(8).standard_normal(unit(mg.Tensor(x)).shape)
+
+    def forward(arrays):
+        with mg.no_grad():
+            return [unit(mg.Tensor(arrays[0])).data]
+
+    _, grads, _, _ = run(built(name, fused=fused), x)
+    with complex_step(), kernels.use("reference"):
+        (witness,) = complex_step_gradients(forward, [x], [w])
+    scale = np.abs(witness).max()
+    np.testing.assert_allclose(grads["x"], witness, rtol=0, atol=1e-11 * scale)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", UNITS)
+def test_zero_init_last_gives_the_convolution_path_no_share(name, fused):
+    unit = UNITS[name](fused=fused, zero_init_last=True).double()
+    _, _, _, found = run(unit, image(unit))
+    (event,) = [e for e in found if e.labels == ("conv", "identity")]
+    assert not event.parts[0].any()
+    assert event.parts[1].any()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_one_unit_used_twice_adds_both_gradients(fused):
+    unit = built("basic, identity", fused=fused)
+    copies = nn.Sequential(copy.deepcopy(unit), copy.deepcopy(unit))
+    x = image(unit)
+    y, grads, _, found = run(nn.Sequential(unit, unit), x)
+    y_copies, grads_copies, _, _ = run(copies, x)
+    np.testing.assert_array_equal(y, y_copies)
+    first, second = grads_copies["0.conv1.weight"], grads_copies["1.conv1.weight"]
+    np.testing.assert_allclose(grads["0.conv1.weight"], first + second, rtol=1e-12, atol=1e-12)
+    assert unit.bn1.num_batches_tracked == 2
+    assert sum(e.labels == ("conv", "identity") for e in found) == 2
+
+
+def test_frozen_batch_norm_keeps_its_statistics():
+    for fused in (False, True):
+        unit = built("basic B", fused=fused)
+        for module in unit.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        before = {key: value.copy() for key, value in unit.named_buffers()}
+        run(unit, image(unit))
+        for key, value in unit.named_buffers():
+            np.testing.assert_array_equal(value, before[key])
+
+
+def test_hooks_inside_a_fused_unit_are_run():
+    unit = built("basic B", fused=True)
+    plain = run(built("basic B", fused=True), image(unit))
+    seen = []
+    handle = unit.relu1.register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    watched = run(unit, image(unit))
+    assert seen == [(2, 6, 3, 4)]
+    np.testing.assert_allclose(watched[1]["x"], plain[1]["x"], rtol=1e-12, atol=1e-12)
+    handle.remove()
+    unit(mg.Tensor(image(unit)))
+    assert len(seen) == 1
+
+
+def test_a_fused_unit_refuses_layers_it_cannot_fuse():
+    unit = built("basic B", fused=True)
+    unit.relu1 = nn.Identity()
+    unit(mg.Tensor(image(unit)))
+    unit.relu1 = nn.Sigmoid()
+    with pytest.raises(ArgumentError) as caught:
+        unit(mg.Tensor(image(unit)))
+    assert str(caught.value) == (
+        "fused=True: a unit of Conv2d, BatchNorm2d, ReLU, ZeroPad, DropPath and Identity layers is "
+        "needed, this one has a Sigmoid. Set fused=False, which runs any layer."
+    )
+
+
+def test_residual_adds_any_two_paths():
+    unit = nn.Residual(nn.Linear(3, 2), nn.Linear(3, 2, bias=False), nn.ReLU()).double()
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    conv, identity = unit.conv_path, unit.identity_path
+    expected = x @ conv.weight.data.T + conv.bias.data + x @ identity.weight.data.T
+    y, grads, _, found = run(unit, x)
+    np.testing.assert_allclose(y, np.maximum(expected, 0), rtol=1e-12)
+    np.testing.assert_array_equal(sum(found[0].parts), grads["x"])
+    assert list(unit.state_dict()) == [
+        "conv_path.weight",
+        "conv_path.bias",
+        "identity_path.weight",
+    ]
+    alone = nn.Residual(nn.Dropout(1.0))  # F = 0, and nothing behind the sum
+    np.testing.assert_array_equal(alone(mg.Tensor(x)).data, x)
+
+
+def test_drop_path_leaves_samples_with_the_identity_alone():
+    mg.manual_seed(0)
+    unit = nn.Residual(nn.Linear(3, 3), drop_path=0.5).double()
+    x = np.ones((40, 3))
+    y = unit(mg.Tensor(x)).data
+    F = x @ unit.conv_path.weight.data.T + unit.conv_path.bias.data
+    dropped = (y == x).all(1)
+    assert 8 < dropped.sum() < 32
+    np.testing.assert_allclose(y[~dropped], (x + 2 * F)[~dropped], rtol=1e-12)
+    np.testing.assert_allclose(unit.eval()(mg.Tensor(x)).data, x + F, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("C", "F", "before"), [(16, 32, 8), (2, 5, 1), (3, 3, 0)])
+def test_option_a_takes_every_second_pixel_and_pads_both_sides(C, F, before):
+    x = np.random.default_rng(0).standard_normal((2, C, 5, 7))
+    y = nn.ZeroPad(C, F, stride=2)(mg.Tensor(x)).data
+    assert y.shape == (2, F, 3, 4)
+    np.testing.assert_array_equal(y[:, before : before + C], x[:, :, ::2, ::2])
+    assert not y[:, :before].any()
+    assert not y[:, before + C :].any()
+
+
+def test_option_a_needs_room():
+    with pytest.raises(ArgumentError) as caught:
+        nn.BasicBlock(6, 4, shortcut="A")
+    assert str(caught.value) == (
+        "ZeroPad: at least as many channels out as in are needed, got 6 in and 4 out. "
+        "Choose shortcut='B', which projects."
+    )
+
+
+def test_keys_are_torchvisions():
+    assert [k for k in built("basic B").state_dict() if not k.startswith("bn")] == [
+        "conv1.weight",
+        "conv2.weight",
+        "downsample.0.weight",
+        "downsample.1.weight",
+        "downsample.1.bias",
+        "downsample.1.running_mean",
+        "downsample.1.running_var",
+        "downsample.1.num_batches_tracked",
+    ]
+    assert [k for k in built("pre-activated B").state_dict() if k.startswith("down")] == [
+        "downsample.0.weight"
+    ]
