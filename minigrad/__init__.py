@@ -1,5 +1,7 @@
 """minigrad: an autodiff engine, convolution kernels and residual units that can be read."""
 
+from minigrad import data, inspect, io, models, nn, optim
+from minigrad import models, nn
 from minigrad._version import __version__
 from minigrad.core.errors import MinigradError
 from minigrad.core.function import Function
@@ -72,3 +74,4 @@ from minigrad.ops import (
     var,
     where,
 )
+from minigrad.ops.threads import get_num_threads, set_num_threads

@@ -40,8 +40,8 @@ def images():
     return mg.Tensor(x.astype(np.float32).astype(np.float64))
 
 
-def filled(name):
-    net = models.build(name)
+def filled(name, **options):
+    net = models.build(name, **options)
     state = net.state_dict()
     net.load_state_dict({key: weights_by_rule(key, a.shape) for key, a in state.items()})
     return net.double()
@@ -53,10 +53,11 @@ def close(ours, golden, what):
     np.testing.assert_allclose(ours, golden, rtol=0, atol=TOLERANCE * scale, err_msg=what)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_network_agrees_with_torch(name, shared):
+def test_network_agrees_with_torch(name, fused, shared):
     golden = json.loads((shared / "oracle" / f"{name}.json").read_text())
-    net = filled(name)
+    net = filled(name, fused=fused)
     with mg.no_grad():
         close(net.eval()(images()).data, np.array(golden["eval_logits"]), "eval_logits")
 
