@@ -1,7 +1,6 @@
 """minigrad: an autodiff engine, convolution kernels and residual units that can be read."""
 
 from minigrad import data, inspect, io, models, nn, optim
-from minigrad import models, nn
 from minigrad._version import __version__
 from minigrad.core.errors import MinigradError
 from minigrad.core.function import Function
