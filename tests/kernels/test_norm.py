@@ -1,0 +1,156 @@
+"""Batch-normalisation kernels against their twins, and where rounding and threads could hurt."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigrad import kernels
+from minigrad.kernels import _jit, norm
+
+pytestmark = pytest.mark.usefixtures("fast_kernels")
+
+SHAPES = {
+    "image": (3, 5, 4, 7),
+    "flat": (11, 7),
+    "sequence": (3, 4, 9),
+    "one channel": (2, 1, 5, 3),
+    "one value a channel": (1, 6, 1, 1),
+    "a power of two": (4, 16, 8, 8),
+    "several chunks": (9, 24, 17, 13),
+    "wider than a wide row": (37, 300, 2, 1),
+    "empty batch": (0, 3, 5, 4),
+}
+
+every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+
+
+def _arrays(shape, dtype, seed=0):
+    """x and a cotangent, weight and bias, each channel with a mean and a scale of its own."""
+    rng = np.random.default_rng(seed)
+    C = shape[1]
+    by_channel = (C, *[1] * (len(shape) - 2))
+    x = rng.standard_normal(shape) * rng.uniform(0.2, 5, by_channel)
+    x = x + 3 * rng.standard_normal(by_channel)
+    values = x, rng.standard_normal(shape), rng.standard_normal(C), rng.standard_normal(C)
+    return [value.astype(dtype) for value in values]
+
+
+def _everything(x, grad_out, weight, bias):
+    """Run all four kernels as training does."""
+    mean, var = kernels.batch_norm_statistics(x)
+    inv_std = 1 / np.sqrt(var + 0.01)
+    sums = kernels.batch_norm_sums(grad_out, x, mean, inv_std)
+    return {
+        "mean": mean,
+        "var": var,
+        "out": kernels.batch_norm_forward(x, weight, bias, mean, inv_std),
+        "out, no weight": kernels.batch_norm_forward(x, None, bias, mean, inv_std),
+        "out, no bias": kernels.batch_norm_forward(x, weight, None, mean, inv_std),
+        "sum_grad": sums[0],
+        "sum_grad_normal": sums[1],
+        "grad_x": kernels.batch_norm_grad_input(grad_out, x, weight, mean, inv_std, *sums),
+        "grad_x, no weight": kernels.batch_norm_grad_input(grad_out, x, None, mean, inv_std, *sums),
+    }
+
+
+def _twins(*arrays):
+    with kernels.use("reference"):
+        return _everything(*arrays)
+
+
+def _assert_close(got, want, tolerance):
+    for name in want:
+        assert got[name].dtype == want[name].dtype, name
+        scale = max(1.0, np.abs(want[name]).max(initial=0))
+        np.testing.assert_allclose(
+            got[name], want[name], rtol=tolerance, atol=tolerance * scale, err_msg=name
+        )
+
+
+@every_shape
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 3e-6)])
+def test_equals_the_twin(shape, dtype, tolerance):
+    arrays = _arrays(shape, dtype)
+    _assert_close(_everything(*arrays), _twins(*arrays), tolerance)
+
+
+@given(
+    shape=st.tuples(st.integers(0, 9), st.integers(1, 40), st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_equals_the_twin_for_any_shape(shape, seed):
+    arrays = _arrays(shape, np.float64, seed)
+    _assert_close(_everything(*arrays), _twins(*arrays), 1e-11)
+
+
+@pytest.mark.parametrize("cut", [(64, 1), (1024, 1), (7, 3)])
+def test_where_the_chunks_are_cut_changes_rounding_only(monkeypatch, cut):
+    arrays = _arrays((9, 6, 11, 5), np.float64)
+    want = _everything(*arrays)
+    monkeypatch.setattr(norm, "_CHUNK", cut[0])
+    monkeypatch.setattr(norm, "_ROWS", cut[1])
+    monkeypatch.setattr(norm, "_WIDTH", 12)
+    _assert_close(_everything(*arrays), want, 1e-12)
+
+
+def test_memory_order_changes_nothing_and_results_are_channels_last():
+    x, grad_out, weight, bias = _arrays((3, 5, 4, 7), np.float32)
+    want = _everything(x, grad_out, weight, bias)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    locked = x.copy()
+    locked.flags.writeable = False
+    for laid in last, np.asfortranarray(x), np.repeat(x, 2, axis=3)[..., ::2], locked:
+        got = _everything(laid, grad_out, weight, bias)
+        for name in want:
+            np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+    assert want["out"].transpose(0, 2, 3, 1).flags.c_contiguous
+    assert want["grad_x"].transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("outlier", [0.0, 1e4], ids=["", "the first pixel is far off"])
+def test_a_mean_ten_thousand_times_the_standard_deviation_costs_no_digits(outlier):
+    """The yardstick is float64 on the same float32 numbers; E[x^2] - E[x]^2 is 9 times wrong."""
+    rng = np.random.default_rng(0)
+    x = (1e4 + rng.standard_normal((16, 7, 24, 24))).astype(np.float32)
+    x[0, :, 0, 0] += np.float32(outlier)
+    grad_out = rng.standard_normal(x.shape).astype(np.float32)
+    weight, bias = np.full(7, 1.5, np.float32), np.full(7, 0.5, np.float32)
+    got = _everything(x, grad_out, weight, bias)
+    want = _everything(*[a.astype(np.float64) for a in (x, grad_out, weight, bias)])
+    np.testing.assert_allclose(got["mean"], want["mean"], rtol=0, atol=1e-6 + 1e-7 * outlier)
+    np.testing.assert_allclose(got["var"], want["var"], rtol=1e-5)
+    for name, tolerance in ("out", 2e-5), ("grad_x", 2e-5), ("sum_grad_normal", 1e-4):
+        scale = np.abs(want[name]).max()
+        np.testing.assert_allclose(got[name], want[name], rtol=0, atol=tolerance * scale)
+
+
+def test_a_constant_channel_has_no_variance():
+    x = np.full((5, 3, 40, 40), 12345.678, np.float32)
+    mean, var = kernels.batch_norm_statistics(x)
+    np.testing.assert_array_equal(mean, np.float64(np.float32(12345.678)))
+    np.testing.assert_array_equal(var, 0)
+
+
+def test_a_nan_stays_in_its_channel():
+    arrays = _arrays((3, 5, 4, 7), np.float32)
+    arrays[0][1, 2, 3, 4] = np.nan
+    for result in _everything(*arrays).values():
+        spoiled = np.isnan(np.moveaxis(result, 1, 0) if result.ndim > 1 else result)
+        by_channel = spoiled.reshape(5, -1)
+        if not by_channel.any():
+            continue  # the sum of grad_out does not look at x
+        np.testing.assert_array_equal(by_channel.all(axis=1), [False, False, True, False, False])
+        np.testing.assert_array_equal(by_channel.any(axis=1), [False, False, True, False, False])
+
+
+@pytest.mark.parametrize("shape", [(9, 24, 17, 13), (64, 16, 16, 16), (37, 300, 2, 1)])
+def test_any_number_of_threads_gives_the_same_bits(shape, monkeypatch, pool_of_four):
+    arrays = _arrays(shape, np.float32)
+    want = _everything(*arrays)
+    monkeypatch.setattr(_jit, "SERIAL_BELOW", 0)
+    for threads in pool_of_four:
+        kernels.set_num_threads(threads)
+        got = _everything(*arrays)
+        for name in want:
+            np.testing.assert_array_equal(got[name], want[name], err_msg=f"{name} on {threads}")
