@@ -8,7 +8,7 @@ from minigrad.core.dtypes import DEFAULT
 from minigrad.core.errors import ArgumentError
 from minigrad.nn.parameter import Parameter
 
-__all__ = ["empty", "fraction", "pair", "positive"]
+__all__ = ["empty", "fraction", "pair", "positive", "same_groups"]
 
 
 def empty(*shape: int) -> Parameter:

@@ -5,6 +5,7 @@ looks at the instance's attributes, which Python keeps in the order of assignmen
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -53,16 +54,15 @@ class Module:
     minigrad.core.errors.ShapeError: fc: linear: ...
     """
 
-    training: bool
-    _buffers: dict[str, bool]  # name -> whether it belongs to the state dict
-    _hooks: Hooks | None
-    _names: tuple[int, "dict[Module, str]"]
+    # What holds until something else is set. A subclass without parts may leave out
+    # super().__init__(); one with parts is told to call it.
+    training: bool = True
+    _buffers: Mapping[str, bool] = MappingProxyType({})  # name -> whether it is in the state dict
+    _hooks: Hooks | None = None
+    _names: tuple[int, "Mapping[Module, str]"] = (-1, MappingProxyType({}))
 
     def __init__(self) -> None:
         self._buffers = {}
-        self._hooks = None
-        self._names = (-1, {})
-        self.training = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; a subclass defines it."""
@@ -106,7 +106,7 @@ class Module:
         before = attributes.get(name)
         if isinstance(value, Parameter | Module):
             self._check_name(name, type(value).__name__)
-        if isinstance(before, Parameter | Module) or name in attributes.get("_buffers", ()):
+        if isinstance(before, Parameter | Module) or name in self._buffers:
             self._check_successor(name, before, value)
         if isinstance(value, Module) or isinstance(before, Module):
             _registrations += 1
@@ -116,7 +116,8 @@ class Module:
         global _registrations
         _registrations += 1
         object.__delattr__(self, name)
-        self._buffers.pop(name, None)
+        if name in self._buffers:
+            self._buffers = {k: v for k, v in self._buffers.items() if k != name}
 
     def _check_name(self, name: str, kind: str) -> None:
         """Raise ArgumentError unless a parameter, a buffer or a module may be called ``name``."""
@@ -175,11 +176,11 @@ class Module:
                 f"{type(self).__name__}: a free name is needed for the buffer, and {name!r} is "
                 f"taken by a {taken}. Choose another name."
             )
-        self._buffers[name] = persistent
+        before, self._buffers = self._buffers, {**self._buffers, name: persistent}
         try:
             setattr(self, name, value)
         except DTypeError:
-            del self._buffers[name]
+            self._buffers = before
             raise
 
     # Walking the tree.

@@ -299,6 +299,19 @@ def test_parameters_and_modules_wait_for_super_init():
     )
 
 
+def test_a_module_without_parts_needs_no_super_init():
+    class Twice(nn.Module):
+        def __init__(self):
+            self.factor = 2
+
+        def forward(self, x):
+            return x * self.factor
+
+    net = nn.Sequential(Twice())
+    assert net(leaf(3.0)).item() == 6
+    assert net.double().eval().state_dict() == {}
+
+
 def test_a_module_without_forward_says_so():
     with pytest.raises(NotImplementedError) as caught:
         nn.Module()(1)
@@ -433,10 +446,18 @@ def test_containers_index_slice_and_explain():
     row = nn.Sequential(nn.Identity(), Scale(), nn.Identity())
     assert isinstance(row[-2], Scale)
     assert isinstance(row[1:], nn.Sequential)
-    assert list(row[1:].state_dict()) == ["0.weight", "0.calls"]
+    rest = row[1:]
+    rest.append(Scale())
+    assert [name for name, _ in rest.named_children()] == ["1", "2", "3"]
+    assert list(rest.state_dict()) == ["1.weight", "1.calls", "3.weight", "3.calls"]
     assert [type(m).__name__ for m in row] == ["Identity", "Scale", "Identity"]
     assert len(nn.ModuleList(row)[:2]) == 2
-    with pytest.raises(ArgumentError) as caught:
+    named = nn.Sequential({"conv0": Scale(), "norm0": nn.Identity()})
+    assert list(named.state_dict()) == ["conv0.weight", "conv0.calls"]
+    assert named[0] is named.conv0
+    named(leaf(1.0))
+    assert named.conv0.paths == ["conv0"]
+    with pytest.raises(IndexError) as caught:  # what Python's own loops and reversed() expect
         row[3]
     assert str(caught.value) == (
         "Sequential: a place from -3 to 2 is expected, got 3. It holds 3 modules."

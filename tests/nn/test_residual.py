@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import kernels, nn
+from minigrad import kernels, nn, ops
 from minigrad.check.numeric import complex_step_gradients
 from minigrad.core import events
 from minigrad.core.errors import ArgumentError
@@ -46,11 +46,12 @@ def image(unit, seed=6):
     return np.random.default_rng(seed).standard_normal((2, first.in_channels, 5, 7))
 
 
-def run(unit, array):
+def run(function, array, unit=None):
     """Output, gradients of x and of each parameter, buffers, and the announced sums."""
+    unit = unit or function
     x = mg.Tensor(array, requires_grad=True)
     mg.manual_seed(7)
-    y = unit(x)
+    y = function(x)
     found = []
     with events.listen(found.append):
         y.backward(np.random.default_rng(8).standard_normal(y.shape))
@@ -75,6 +76,52 @@ def test_fused_equals_composed(name, mode):
         np.testing.assert_allclose(grads_fused[key], grad, rtol=0, atol=1e-12 * scale, err_msg=key)
     for key, buffer in buffers.items():
         np.testing.assert_array_equal(buffers_fused[key], buffer, err_msg=key)
+
+
+def by_hand(unit, name, x):
+    """The units that no published weights reach, written out with operations."""
+
+    def conv(x, layer, stride=1):
+        return ops.conv2d(x, layer.weight, stride=stride, padding=layer.weight.shape[-1] // 2)
+
+    def norm(x, layer):
+        return ops.batch_norm(x, layer.weight, layer.bias)
+
+    def active(x, layer):
+        return ops.relu(norm(x, layer))
+
+    if name == "basic C":
+        y = norm(conv(active(conv(x, unit.conv1), unit.bn1), unit.conv2), unit.bn2)
+        return ops.relu(y + norm(conv(x, unit.downsample[0]), unit.downsample[1]))
+    if name == "bottleneck 1x1":
+        y = active(conv(x, unit.conv1, stride=2), unit.bn1)
+        y = norm(conv(active(conv(y, unit.conv2), unit.bn2), unit.conv3), unit.bn3)
+        return ops.relu(y + ops.pad(x[:, :, ::2, ::2], ((0, 0), (2, 2), (0, 0), (0, 0))))
+    h = active(x, unit.bn1)
+    if name == "pre-activated":
+        return x + conv(active(conv(h, unit.conv1), unit.bn2), unit.conv2)
+    if name == "pre-activated B":
+        y = conv(active(conv(h, unit.conv1, stride=2), unit.bn2), unit.conv2)
+        return y + conv(h, unit.downsample[0], stride=2)
+    y = active(conv(h, unit.conv1, stride=2), unit.bn2)
+    y = conv(active(conv(y, unit.conv2), unit.bn3), unit.conv3)
+    return y + conv(h, unit.downsample[0], stride=2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["basic C", "bottleneck 1x1", "pre-activated", "pre-activated B", "pre-activated bottleneck"],
+)
+def test_unit_equals_what_is_written_out_by_hand(name):
+    unit = built(name)
+    y, grads, _, _ = run(unit, image(unit))
+    twin = copy.deepcopy(unit)
+    twin.zero_grad()
+    expected, grads_expected, _, _ = run(lambda x: by_hand(twin, name, x), image(unit), twin)
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+    for key, grad in grads.items():
+        scale = np.abs(grad).max()
+        np.testing.assert_allclose(grads_expected[key], grad, rtol=0, atol=1e-12 * scale)
 
 
 @pytest.mark.parametrize("fused", [False, True])
