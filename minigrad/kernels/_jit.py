@@ -45,8 +45,9 @@ from minigrad.kernels import _cache, _serial, _threads
 
 __all__ = ["CHUNK", "Kernel", "body", "chunk_bounds", "chunks_of", "kernel", "prange"]
 
-# Below this many elementary operations (some 10 microseconds) threads cost more than they bring.
-SERIAL_BELOW = 32_768
+# Below this many elementary operations (some tens of microseconds) threads cost more than they
+# bring: on a busy machine waking one takes longer than that.
+SERIAL_BELOW = 131_072
 
 # Elements of a chunk in element-wise loops: small enough for a cache, large enough to be shared.
 CHUNK = 16_384

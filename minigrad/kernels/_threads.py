@@ -8,6 +8,7 @@ import contextlib
 import operator
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -81,6 +82,30 @@ def _enlarge_pool(n: int) -> None:
     pool.NUM_THREADS = n
 
 
+# Turns that a thread of libgomp spins before it sleeps, some 20 microseconds.
+_SPINS = "5000"
+
+
+@contextlib.contextmanager
+def _brief_waiting() -> Iterator[None]:
+    """Let the pool start with threads that soon go to sleep when they wait for each other.
+
+    Left to itself libgomp spins for milliseconds at the end of every parallel loop. On a quiet
+    machine that costs nothing; where another process wants the core, each of the hundreds of loops
+    of a training step waits for a time slice, and the step takes ten times as long. libgomp reads
+    the variable once, when it is loaded; whoever has set a policy keeps it.
+    """
+    name = "GOMP_SPINCOUNT"
+    if pool._is_initialized or name in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        yield
+        return
+    os.environ[name] = _SPINS
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
 def entry() -> contextlib.AbstractContextManager[object]:
     """Return what to hold while inside the pool: a lock, or nothing where nothing is needed.
 
@@ -97,7 +122,8 @@ def apply_num_threads() -> None:
     """Tell Numba the number set, if this thread has not told it yet."""
     wanted = get_num_threads()
     if getattr(_local, "applied", None) != wanted:
-        pool._launch_threads()
+        with _brief_waiting():
+            pool._launch_threads()
         # numba.set_num_threads compares with the size it saw when it was imported.
         pool._set_num_threads(wanted)
         _local.applied = wanted
