@@ -1,7 +1,7 @@
 """What the engine itself costs: microseconds a node of a scalar multiply chain, there and back.
 
-    python benchmarks/engine.py            # minigrad, and torch beside it where it is installed
-    python benchmarks/engine.py --nodes 50000
+python benchmarks/engine.py            # minigrad, and torch beside it where it is installed
+python benchmarks/engine.py --nodes 50000
 """
 
 import argparse
