@@ -24,6 +24,7 @@ _STEP = 1e-20
 # Rounding of a sum of products through a deep network, relative to the sum of their absolute
 # values. Right gradients come out near 1e-14; one entry in a million wrong by 1 % does not.
 _TOLERANCE = 1e-10
+_NOISE = 1e-6  # a gradient so much shorter than the longest is judged by that length
 
 
 @dataclass(frozen=True)
@@ -105,15 +106,19 @@ def _check(model: Module, x: np.ndarray, y: np.ndarray, seed: int, state: Any) -
     single = _gradients(copy.deepcopy(model).float(), x.astype(np.float32), y, state)
     grads = _gradients(copy.deepcopy(shadow), x64, y, state)
     rng = np.random.default_rng(seed)
-    # Directions of the size of each parameter's gradient: no parameter hides behind a larger one.
+    # Directions as long as each gradient is short: no parameter hides behind a larger one. A bias
+    # in front of a batch norm has the gradient 0, of which rounding leaves some noise.
+    noise = _NOISE * max(np.linalg.norm(g) for g in grads.values())
     directions = {
-        name: rng.standard_normal(g.shape) / (np.linalg.norm(g) or 1.0) for name, g in grads.items()
+        name: rng.standard_normal(g.shape) / max(np.linalg.norm(g), noise)
+        for name, g in grads.items()
     }
 
     def judge(names: list[str]) -> tuple[float, float, float]:
         terms = [grads[name] * directions[name] for name in names]
         slope = float(sum(t.sum() for t in terms))
-        size = float(sum(np.abs(t).sum() for t in terms)) or 1.0
+        size = float(sum(np.abs(t).sum() for t in terms))
+        size += noise * float(sum(np.linalg.norm(directions[name]) for name in names))
         chosen = {name: directions[name] for name in names}
         witness = _complex_slope(copy.deepcopy(shadow), x64, y, chosen, state)
         return slope, witness, abs(slope - witness) / size

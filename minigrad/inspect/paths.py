@@ -100,7 +100,7 @@ def table(found: Sequence[Share]) -> str:
     --------
     >>> print(table([Share("layer1.0", 1.0, 3.0, 3.5, 0.4)]))
     unit            conv    identity       total   cosine   conv share
-    layer1.0   1.000e+00   3.000e+00   3.500e+00     0.40        25 %
+    layer1.0   1.000e+00   3.000e+00   3.500e+00     0.40         25 %
     """
     width = max([len("unit"), *(len(s.path) for s in found)])
     lines = [
@@ -109,7 +109,7 @@ def table(found: Sequence[Share]) -> str:
     for s in reversed(found):
         lines.append(
             f"{s.path:{width}}  {s.conv:10.3e}  {s.identity:10.3e}  {s.total:10.3e}  "
-            f"{s.cosine:7.2f}  {100 * s.fraction:8.0f} %"
+            f"{s.cosine:7.2f}  {100 * s.fraction:9.0f} %"
         )
     return "\n".join(lines)
 
