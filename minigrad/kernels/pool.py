@@ -46,10 +46,8 @@ def _max_pixel(image, rows, columns, KW, oh, ow, best, place):
     first = True
     for r in range(row_starts[oh], row_starts[oh + 1]):
         for c in range(column_starts[ow], column_starts[ow + 1]):
-            values, tap = (
-                image[row_sources[r], column_sources[c]],
-                place.dtype.type(kh[r] * KW + kw[c]),
-            )
+            values = image[row_sources[r], column_sources[c]]
+            tap = place.dtype.type(kh[r] * KW + kw[c])
             if first:
                 best[:] = values
                 place[:] = tap
