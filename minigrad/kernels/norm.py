@@ -17,9 +17,14 @@ import numpy as np
 
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 
-_WIDTH = 256  # values of a wide row, or C if that is more: long enough to hide that each sum is in memory
-_CHUNK = 32_768  # values of a chunk: the second pass of the statistics finds them in the cache
-_ROWS = 32  # wide rows of a chunk, at least: else the slots would be as large as x
+# Values of a wide row, or C if that is more: long enough to hide that each sum is in memory.
+_WIDTH = 256
+
+# Values of a chunk: the second pass of the statistics finds them in the cache.
+_CHUNK = 32_768
+
+# Wide rows of a chunk, at least: else the slots would be as large as x.
+_ROWS = 32
 
 
 def _pixels(x: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad import kernels
 
 
 def _by_definition(x, weight, bias, stride, sides, dilation, groups):
@@ -124,7 +125,9 @@ def test_one_tensor_in_both_places_receives_both_gradients():
 def test_results_and_gradients_of_images_are_channels_last():
     rng = np.random.default_rng(0)
     x = mg.tensor(rng.standard_normal((2, 3, 5, 7)), requires_grad=True)
-    y = mg.conv2d(x, rng.standard_normal((4, 3, 3, 3)))
-    z = mg.conv_transpose2d(y, rng.standard_normal((4, 3, 3, 3)), rng.standard_normal(3))
-    for image in y.data, z.data, mg.grad([z], [x], [z.data])[0]:
+    with kernels.use("fast"):  # the twins promise no order
+        y = mg.conv2d(x, rng.standard_normal((4, 3, 3, 3)))
+        z = mg.conv_transpose2d(y, rng.standard_normal((4, 3, 3, 3)), rng.standard_normal(3))
+        (grad_x,) = mg.grad([z], [x], [z.data])
+    for image in y.data, z.data, grad_x:
         assert image.transpose(0, 2, 3, 1).flags.c_contiguous
