@@ -76,16 +76,16 @@ class Progress:
         )
 
     def epoch(self, run: Run) -> None:
-        """Leave one line for the epoch above the bar."""
+        """Leave one line for the epoch above the bar: losses, accuracies, rate and time."""
         self._bar.console.print(_line(run.history[-1]), highlight=False)
         self._tick, self._images = time.perf_counter(), 0
 
 
 def _line(record: dict[str, Any]) -> str:
     return (
-        f"epoch {record['epoch']:3d}   train loss {record['train_loss']:.4f} "
-        f"acc {record['train_accuracy']:6.2%}   test loss {record['test_loss']:.4f} "
-        f"acc {record['test_accuracy']:6.2%}   lr {record['lr']:.4f}   {record['seconds']:.1f} s"
+        f"epoch {record['epoch']:3d}  train {record['train_loss']:.4f} "
+        f"{record['train_accuracy']:6.2%}  test {record['test_loss']:.4f} "
+        f"{record['test_accuracy']:6.2%}  lr {record['lr']:.4f}  {record['seconds']:.1f} s"
     )
 
 
