@@ -42,7 +42,9 @@ def read_pickle(path: Path) -> Any:
     except Exception as error:  # a broken pickle may raise anything, as the pickle module documents
         reason = str(error) or type(error).__name__
         raise wrong_file(
-            path, "a pickle of arrays, bytes, numbers, lists and dicts alone", reason,
+            path,
+            "a pickle of arrays, bytes, numbers, lists and dicts alone",
+            reason,
             "Nothing in it was run. Fetch the file from where you trust it.",
         ) from error
 

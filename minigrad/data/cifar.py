@@ -49,16 +49,23 @@ _CIFAR10 = (
     ),
 )
 _CIFAR100 = (
-    _Version(
-        "cifar-100-binary", {"train": ("train.bin",), "test": ("test.bin",)}, label_bytes=2
-    ),
+    _Version("cifar-100-binary", {"train": ("train.bin",), "test": ("test.bin",)}, label_bytes=2),
     _Version(
         "cifar-100-python", {"train": ("train",), "test": ("test",)}, labels_key="fine_labels"
     ),
 )
 
 CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
 )
 _CIFAR100_NAMES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
@@ -188,9 +195,7 @@ def _load(
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _find(
-    name: str, versions: Sequence[_Version], root: Path, split: str
-) -> tuple[_Version, Path]:
+def _find(name: str, versions: Sequence[_Version], root: Path, split: str) -> tuple[_Version, Path]:
     """The version whose files lie below ``root``, and the folder they lie in."""
     for version in versions:
         folders = ("", version.folder, f"{name}/{version.folder}")
@@ -226,8 +231,10 @@ def _read_py(path: Path, version: _Version) -> tuple[np.ndarray, np.ndarray]:
         raise wrong_file(path, "a pickled dict", f"a {type(batch).__name__}")
     pixels = _entry(path, batch, "data")
     if not (
-        isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
-        and pixels.ndim == 2 and pixels.shape[1] == _PIXELS
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype == np.uint8
+        and pixels.ndim == 2
+        and pixels.shape[1] == _PIXELS
     ):
         raise wrong_file(path, f"'data' to be a uint8 array (N, {_PIXELS})", _described(pixels))
     labels = _entry(path, batch, version.labels_key)

@@ -36,9 +36,7 @@ def _binary(folder: str, md5: dict[str, str]) -> tuple[str, ...]:
 
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
 _SOURCES = {
-    "mnist": _Source(
-        "https://ossci-datasets.s3.amazonaws.com/mnist/", _gzipped(MNIST_MD5)
-    ),
+    "mnist": _Source("https://ossci-datasets.s3.amazonaws.com/mnist/", _gzipped(MNIST_MD5)),
     "fashion-mnist": _Source(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", _gzipped(FASHION_MNIST_MD5)
     ),

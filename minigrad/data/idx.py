@@ -120,8 +120,9 @@ def load_mnist(root: str | Path, split: str = "train", verify: bool = False) -> 
     Recognition (1998).
     """
     check_split("load_mnist", split)
-    images, labels = _images_and_labels("mnist", root, ("", "mnist", "MNIST/raw"), split,
-                                        MNIST_MD5 if verify else None)
+    images, labels = _images_and_labels(
+        "mnist", root, ("", "mnist", "MNIST/raw"), split, MNIST_MD5 if verify else None
+    )
     classes = [str(digit) for digit in range(10)]
     return ImageDataset(images, labels, classes, "mnist", (0.1307,), (0.3081,))
 
@@ -157,10 +158,21 @@ def load_fashion_mnist(
     """
     check_split("load_fashion_mnist", split)
     folders = ("", "fashion-mnist", "FashionMNIST/raw")
-    images, labels = _images_and_labels("fashion-mnist", root, folders, split,
-                                        FASHION_MNIST_MD5 if verify else None)
-    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-               "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    images, labels = _images_and_labels(
+        "fashion-mnist", root, folders, split, FASHION_MNIST_MD5 if verify else None
+    )
+    classes = (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
     return ImageDataset(images, labels, classes, "fashion-mnist", (0.2860,), (0.3530,), mirror=True)
 
 
@@ -189,8 +201,9 @@ def _images_and_labels(
         )
     if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
         raise wrong_file(
-            labels_path, f"uint8 labels of shape ({len(images)},), one for each image",
-            f"{labels.dtype} of {labels.shape}"
+            labels_path,
+            f"uint8 labels of shape ({len(images)},), one for each image",
+            f"{labels.dtype} of {labels.shape}",
         )
     if labels.max(initial=0) > 9:
         where = int(np.argmax(labels > 9))

@@ -81,7 +81,9 @@ class DataLoader:
         prefetch: int = 2,
     ) -> None:
         for name, value, least in (
-            ("batch_size", batch_size, 1), ("seed", seed, 0), ("prefetch", prefetch, 0)
+            ("batch_size", batch_size, 1),
+            ("seed", seed, 0),
+            ("prefetch", prefetch, 0),
         ):
             if value < least:
                 raise ArgumentError(

@@ -57,7 +57,9 @@ def python2(name, images, labels):
         b"cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b\x87Rq\x04"
         b"(K\x01K" + bytes([N]) + b"M\x00\x0c\x86cnumpy\ndtype\nq\x05U\x02u1K\x00K\x01\x87Rq\x06"
         b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T"
-        + struct.pack("<i", len(data)) + data + b"tb"
+        + struct.pack("<i", len(data))
+        + data
+        + b"tb"
     )
     return (
         b"\x80\x02}q\x01(U\x0bbatch_labelU\x15training batch 1 of 5"
@@ -170,19 +172,23 @@ WRONG_DICTS = [
     ({"data": PIXELS}, "a dict with the entry 'labels'", "the entries ['data']"),
     (
         {"data": PIXELS, "fine_labels": [0] * N},
-        "a dict with the entry 'labels'", "the entries ['data', 'fine_labels']",
+        "a dict with the entry 'labels'",
+        "the entries ['data', 'fine_labels']",
     ),
     (
         {"data": PIXELS.reshape(N, 3, 32, 32), "labels": [0] * N},
-        "'data' to be a uint8 array (N, 3072)", f"uint8 of ({N}, 3, 32, 32)",
+        "'data' to be a uint8 array (N, 3072)",
+        f"uint8 of ({N}, 3, 32, 32)",
     ),
     (
         {"data": PIXELS.astype(np.int16), "labels": [0] * N},
-        "'data' to be a uint8 array (N, 3072)", f"int16 of ({N}, 3072)",
+        "'data' to be a uint8 array (N, 3072)",
+        f"int16 of ({N}, 3072)",
     ),
     (
         {"data": PIXELS.tobytes(), "labels": [0] * N},
-        "'data' to be a uint8 array (N, 3072)", "a bytes",
+        "'data' to be a uint8 array (N, 3072)",
+        "a bytes",
     ),
     ({"data": PIXELS, "labels": [0] * 3}, f"{N} labels, one for each image", "3"),
     ({"data": PIXELS, "labels": [0, "1", 2, 3]}, "'labels' to be a list of int", "a list"),
@@ -217,9 +223,7 @@ def test_a_malicious_batch_is_refused_and_does_nothing(tmp_path, protocol):
         f"{tmp_path / 'data_batch_1'}: expected a pickle of arrays, bytes, numbers, lists and "
         f"dicts alone, found the name "
     )
-    assert text.endswith(
-        "open. Nothing in it was run. Fetch the file from where you trust it."
-    )
+    assert text.endswith("open. Nothing in it was run. Fetch the file from where you trust it.")
     assert not target.exists()
 
 

@@ -47,7 +47,8 @@ def test_both_splits_are_normalised_by_the_training_images(splits):
 
 def test_digits_are_never_flipped(splits):
     assert [type(step).__name__ for step in standard(splits[0], augment=True).steps] == [
-        "RandomCrop", "Normalize"
+        "RandomCrop",
+        "Normalize",
     ]
 
 

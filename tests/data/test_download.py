@@ -74,9 +74,7 @@ def test_files_are_fetched_once_with_progress(tmp_path, monkeypatch, server, cap
 
 
 @pytest.mark.parametrize("verify", [True, False])
-def test_a_wrong_checksum_is_refused_unless_the_user_says_so(
-    tmp_path, monkeypatch, server, verify
-):
+def test_a_wrong_checksum_is_refused_unless_the_user_says_so(tmp_path, monkeypatch, server, verify):
     publish(tmp_path, monkeypatch, server, FILES)
     (tmp_path / "published" / "a.gz").write_bytes(b"something else")
     root = tmp_path / "root"
@@ -134,9 +132,7 @@ def test_a_strange_archive_is_explained(tmp_path, monkeypatch, server, content, 
     publish(tmp_path, monkeypatch, server, {"all.tar.gz": content}, ("inner/x.bin",))
     with pytest.raises(DataError) as caught:
         download("mnist", tmp_path / "root")
-    assert str(caught.value).startswith(
-        f"mnist: {server}all.tar.gz could not be fetched ({reason}"
-    )
+    assert str(caught.value).startswith(f"mnist: {server}all.tar.gz could not be fetched ({reason}")
 
 
 def test_every_published_file_has_a_checksum():
@@ -163,9 +159,7 @@ def test_load_without_root_fetches_into_the_cache(tmp_path, monkeypatch):
     ):
         with pytest.raises(DataError) as caught:
             load("mnist", verify=verify)
-        assert asked.pop()[1:] == (
-            tmp_path / "mnist" / "train-images-idx3-ubyte.gz", known_hash
-        )
+        assert asked.pop()[1:] == (tmp_path / "mnist" / "train-images-idx3-ubyte.gz", known_hash)
     assert str(caught.value) == (
         f"mnist: https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz could "
         f"not be fetched (no route to host). Fetch it in another way and put "

@@ -39,9 +39,7 @@ def test_train_and_test_folders(tmp_path):
     assert repr(train) == "ImageDataset(folder: 5 images of 3x5x7, 2 classes)"
     # They take turns: cat, dog, cat, dog, cat.
     assert train.labels.tolist() == [0, 1, 0, 1, 0]
-    for i, (name, turn) in enumerate(
-        [("cat", 0), ("dog", 0), ("cat", 1), ("dog", 1), ("cat", 2)]
-    ):
+    for i, (name, turn) in enumerate([("cat", 0), ("dog", 0), ("cat", 1), ("dog", 1), ("cat", 2)]):
         np.testing.assert_array_equal(train.images[i], picture(seeds[name][turn]))
     assert test.labels.tolist() == [1]
     np.testing.assert_array_equal(test.images[0], picture(others["dog"][0]))

@@ -142,8 +142,11 @@ def test_mnist_is_found_in_root_or_below(tmp_path, packed, below):
 def test_each_split_has_its_files(tmp_path):
     write_set(tmp_path)
     write_set(
-        tmp_path, packed=True, stem="t10k",
-        image_bytes=idx_bytes(images(3)), label_bytes=idx_bytes(labels(3)),
+        tmp_path,
+        packed=True,
+        stem="t10k",
+        image_bytes=idx_bytes(images(3)),
+        label_bytes=idx_bytes(labels(3)),
     )
     assert len(load_mnist(tmp_path, "train")) == 6
     assert len(load_mnist(tmp_path, "test")) == 3
@@ -176,27 +179,39 @@ def test_missing_files_are_listed(tmp_path):
 MISLABELLED = [
     (
         {"image_bytes": idx_bytes(labels())},
-        "images-idx3", "uint8 images of shape (N, 28, 28)", "uint8 of (6,)",
+        "images-idx3",
+        "uint8 images of shape (N, 28, 28)",
+        "uint8 of (6,)",
     ),
     (
         {"image_bytes": idx_bytes(images()[:, :14])},
-        "images-idx3", "uint8 images of shape (N, 28, 28)", "uint8 of (6, 14, 28)",
+        "images-idx3",
+        "uint8 images of shape (N, 28, 28)",
+        "uint8 of (6, 14, 28)",
     ),
     (
         {"image_bytes": idx_bytes(images(), ">i2")},
-        "images-idx3", "uint8 images of shape (N, 28, 28)", "int16 of (6, 28, 28)",
+        "images-idx3",
+        "uint8 images of shape (N, 28, 28)",
+        "int16 of (6, 28, 28)",
     ),
     (
         {"label_bytes": idx_bytes(labels(5))},
-        "labels-idx1", "uint8 labels of shape (6,), one for each image", "uint8 of (5,)",
+        "labels-idx1",
+        "uint8 labels of shape (6,), one for each image",
+        "uint8 of (5,)",
     ),
     (
         {"label_bytes": idx_bytes(images())},
-        "labels-idx1", "uint8 labels of shape (6,), one for each image", "uint8 of (6, 28, 28)",
+        "labels-idx1",
+        "uint8 labels of shape (6,), one for each image",
+        "uint8 of (6, 28, 28)",
     ),
     (
         {"label_bytes": idx_bytes(np.array([0, 1, 2, 3, 10, 9]))},
-        "labels-idx1", "labels 0..9", "label 10 at position 4",
+        "labels-idx1",
+        "labels 0..9",
+        "label 10 at position 4",
     ),
 ]
 

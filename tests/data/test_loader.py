@@ -35,7 +35,10 @@ def workers():
 
 def make(dataset, **options):
     settings = {
-        "batch_size": 4, "transform": standard(dataset, augment=True), "shuffle": True, "seed": 11
+        "batch_size": 4,
+        "transform": standard(dataset, augment=True),
+        "shuffle": True,
+        "seed": 11,
     }
     return DataLoader(dataset, **(settings | options))
 
@@ -166,8 +169,13 @@ def test_the_state_counts_batches_handed_out_not_those_made_ahead(dataset):
         state = loader.state_dict()
         assert (state["epoch"], state["position"]) == (0, count)
     assert loader.state_dict() == {
-        "seed": 11, "epoch": 1, "position": 0,
-        "images": N, "batch_size": 4, "shuffle": True, "drop_last": False,
+        "seed": 11,
+        "epoch": 1,
+        "position": 0,
+        "images": N,
+        "batch_size": 4,
+        "shuffle": True,
+        "drop_last": False,
     }
 
 

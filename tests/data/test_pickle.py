@@ -139,9 +139,7 @@ def test_hostile_and_broken_pickles_end_in_one_sentence(tmp_path, content, reaso
     text = str(caught.value)
     start = f"{path}: expected a pickle of arrays, bytes, numbers, lists and dicts alone, found "
     assert text.startswith(start + begin)
-    assert text.endswith(
-        f"{rest}. Nothing in it was run. Fetch the file from where you trust it."
-    )
+    assert text.endswith(f"{rest}. Nothing in it was run. Fetch the file from where you trust it.")
 
 
 def test_every_prefix_and_every_changed_byte_of_a_pickle_is_read_or_refused(tmp_path):

@@ -92,8 +92,12 @@ def test_compose_draws_from_one_generator_in_order():
 
 
 EVERY = [
-    RandomCrop(2), RandomFlip(), Normalize(MEAN, STD), lambda x, rng: to_float(x),
-    Compose([RandomCrop(1), RandomFlip(), Normalize(MEAN, STD)]), Compose([]),
+    RandomCrop(2),
+    RandomFlip(),
+    Normalize(MEAN, STD),
+    lambda x, rng: to_float(x),
+    Compose([RandomCrop(1), RandomFlip(), Normalize(MEAN, STD)]),
+    Compose([]),
 ]
 
 
@@ -131,9 +135,7 @@ def test_every_transform_follows_its_generator(transform):
         (32, True, "[RandomCrop(padding=4), RandomFlip(), Normalize(mean=(0.5,), std=(0.25,))]"),
     ],
 )
-def test_standard_moves_by_an_eighth_and_flips_only_what_a_mirror_leaves_true(
-    height, mirror, text
-):
+def test_standard_moves_by_an_eighth_and_flips_only_what_a_mirror_leaves_true(height, mirror, text):
     images = np.zeros((1, height, height, 1), np.uint8)
     dataset = ImageDataset(images, np.array([0]), "a", "toy", (0.5,), (0.25,), mirror)
     assert repr(standard(dataset, augment=True)) == f"Compose({text})"
