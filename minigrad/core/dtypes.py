@@ -1,5 +1,6 @@
 """Which dtypes a tensor may have, and what each is for."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,15 @@ import numpy as np
 from minigrad.core.errors import DTypeError
 from minigrad.core.mode import state
 
-__all__ = ["DEFAULT", "as_array", "check_data", "is_differentiable"]
+__all__ = [
+    "DEFAULT", "as_array", "as_floats", "check_data", "check_dtype", "is_differentiable",
+    "of_numbers",
+]  # fmt: skip
 
 DEFAULT = np.dtype(np.float32)  # of Python floats; arrays keep theirs
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _COMPLEX = np.dtype(np.complex128)
+_PYTHON_NUMBERS = frozenset((int, float))
 
 
 def is_differentiable(dtype: np.dtype) -> bool:
@@ -26,19 +31,43 @@ def check_data(data: np.ndarray, requires_grad: bool) -> None:
     complex128 only inside :func:`minigrad.core.mode.complex_step`.
     """
     dtype = data.dtype
-    if dtype in _FLOATS or (dtype == _COMPLEX and state.complex_allowed):
+    if dtype in _FLOATS:
         return
-    if dtype.kind in "biu":
-        if requires_grad:
-            raise DTypeError(
-                f"tensor: a gradient was asked for, the data are {dtype}, and only float32 and "
-                f"float64 have one. Convert first: tensor(x.astype('float32'), requires_grad=True)."
-            )
+    check_dtype("tensor", dtype)
+    if requires_grad and dtype.kind in "biu":
+        raise DTypeError(
+            f"tensor: a gradient was asked for, the data are {dtype}, and only float32 and "
+            f"float64 have one. Convert first: tensor(x.astype('float32'), requires_grad=True)."
+        )
+
+
+def check_dtype(name: str, dtype: np.dtype) -> None:
+    """Raise DTypeError, in the name of an operation, unless a tensor may have this dtype."""
+    if dtype in _FLOATS or dtype.kind in "biu":
         return
-    raise DTypeError(
-        f"tensor: numbers of float32, float64, an integer type or bool are needed, got dtype "
-        f"{dtype}. Convert first, for example with x.astype('float32')."
-    )
+    if dtype != _COMPLEX or not state.complex_allowed:
+        raise DTypeError(
+            f"{name}: numbers of float32, float64, an integer type or bool are needed, got dtype "
+            f"{dtype}. Convert first, for example with x.astype('float32')."
+        )
+
+
+def as_floats(x: Any) -> Any:
+    """Integers and booleans as float64, everything else as it is.
+
+    NumPy would take the smallest float that holds them, which of bool and int8 is float16.
+    """
+    return x if np.result_type(x).kind in "fc" else np.asarray(x, np.float64)
+
+
+def of_numbers(result: np.ndarray, operands: Iterable[Any]) -> np.ndarray:
+    """``result``, in the default precision where it is float64 made of Python numbers alone.
+
+    Python numbers adapt to the arrays they meet; with none to meet they are as in ``tensor()``.
+    """
+    if result.dtype == np.float64 and _PYTHON_NUMBERS.issuperset(map(type, operands)):
+        return result.astype(DEFAULT)
+    return result
 
 
 def as_array(value: Any, dtype: Any = None) -> np.ndarray:

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minigrad.core.dtypes import of_numbers
 from minigrad.core.errors import DTypeError, GraphError
 from minigrad.core.mode import state
 from minigrad.core.node import Node, calling_line
@@ -95,7 +96,7 @@ class Function:
             node.record(tuple([edge if need else None for edge, need in pairs]), outputs)
             tensors = tuple([Tensor._of(array, (node, i)) for i, array in enumerate(outputs)])
         else:
-            tensors = tuple([Tensor._of(array, None) for array in outputs])
+            tensors = tuple([Tensor._of(of_numbers(array, inputs), None) for array in outputs])
         return tensors if isinstance(result, tuple) else tensors[0]
 
 

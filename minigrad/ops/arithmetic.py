@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import check_dtype
 from minigrad.core.errors import DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.shapes import broadcast_shape, unbroadcast
@@ -18,8 +19,8 @@ __all__ = ["add", "div", "mul", "neg", "sub"]
 
 
 # Named once: a union written in the call would be built anew at every operation.
-_ARRAYS = (Tensor, np.ndarray)
-_NUMBERS = (int, float, np.generic, complex)
+_ARRAYS = (Tensor, np.ndarray, np.generic)
+_NUMBERS = (int, float)
 
 
 def check_operands(name: str, *operands: Any) -> None:
@@ -29,6 +30,10 @@ def check_operands(name: str, *operands: Any) -> None:
         if isinstance(value, _ARRAYS):
             if value.shape:
                 shapes.append(value.shape)
+            if not isinstance(value, Tensor):  # a Tensor was checked when it was made
+                check_dtype(name, value.dtype)
+        elif isinstance(value, complex):
+            check_dtype(name, np.dtype(complex))
         elif not isinstance(value, _NUMBERS):
             raise DTypeError(
                 f"{name}: a Tensor, an ndarray or a number is needed, got "
@@ -36,6 +41,24 @@ def check_operands(name: str, *operands: Any) -> None:
             )
     if len(shapes) > 1 and shapes[0] != shapes[1]:
         broadcast_shape(name, *shapes)
+
+
+def _refuse_booleans(name: str, *operands: Any) -> None:
+    """Raise for booleans alone: there is no minus among them."""
+    if all(isinstance(v, bool) or getattr(v, "dtype", None) == np.bool_ for v in operands):
+        raise DTypeError(
+            f"{name}: numbers are needed, got booleans alone. Invert a mask with "
+            f"minigrad.equal(mask, False), or convert it first with mask.astype(int)."
+        )
+
+
+def _bad_booleans(name: str, count: int) -> Wrong:
+    return Wrong(
+        DTypeError,
+        f"{name}: numbers are needed, got booleans alone. Invert a mask with "
+        f"minigrad.equal(mask, False), or convert it first with mask.astype(int).",
+        *[np.ones(3, bool)] * count,
+    )
 
 
 # Samples and wrong calls that all two-operand operations share.
@@ -69,6 +92,21 @@ def bad_pairs(name: str) -> list[Wrong]:
             np.ones(3),
             "3",
         ),
+        *_bad_dtypes(name, np.ones(3)),
+    ]
+
+
+def _bad_dtypes(name: str, *others: Any) -> list[Wrong]:
+    """What NumPy can compute with and a tensor cannot hold."""
+    return [
+        Wrong(
+            DTypeError,
+            f"{name}: numbers of float32, float64, an integer type or bool are needed, got dtype "
+            f"{dtype}. Convert first, for example with x.astype('float32').",
+            value,
+            *others,
+        )
+        for dtype, value in (("float16", np.ones(3, np.float16)), ("complex128", 2j))
     ]
 
 
@@ -85,7 +123,8 @@ def bad_single(name: str, *more: Any) -> list[Wrong]:
             f"with minigrad.tensor(...).",
             "3",
             *more,
-        )
+        ),
+        *_bad_dtypes(name, *more),
     ]
 
 
@@ -156,7 +195,7 @@ class Sub(Function):
         return grad_x, grad_y
 
 
-@operation(Sub, samples=_pairs, wrong=lambda rng: bad_pairs("sub"))
+@operation(Sub, samples=_pairs, wrong=lambda rng: [*bad_pairs("sub"), _bad_booleans("sub", 2)])
 def sub(x: Any, y: Any) -> Tensor:
     """Subtract, with broadcasting: z = x - y.
 
@@ -172,6 +211,8 @@ def sub(x: Any, y: Any) -> Tensor:
 
     Raises
     ------
+    DTypeError
+        If both are booleans.
     ShapeError
         If the shapes do not broadcast.
 
@@ -187,6 +228,7 @@ def sub(x: Any, y: Any) -> Tensor:
     array([9., 8.], dtype=float32)
     """
     check_operands("sub", x, y)
+    _refuse_booleans("sub", x, y)
     return Sub.apply(x, y)
 
 
@@ -318,7 +360,7 @@ class Neg(Function):
         return -grad_out
 
 
-@operation(Neg, samples=anything, wrong=lambda rng: bad_single("neg"))
+@operation(Neg, samples=anything, wrong=lambda rng: [*bad_single("neg"), _bad_booleans("neg", 1)])
 def neg(x: Any) -> Tensor:
     """Negate: y = -x.
 
@@ -331,6 +373,11 @@ def neg(x: Any) -> Tensor:
     Tensor
         Of the shape of x.
 
+    Raises
+    ------
+    DTypeError
+        If x is of booleans.
+
     Gradient
     --------
     grad_x = -grad_out. Saves nothing.
@@ -342,4 +389,5 @@ def neg(x: Any) -> Tensor:
     array([-1.,  2.], dtype=float32)
     """
     check_operands("neg", x)
+    _refuse_booleans("neg", x)
     return Neg.apply(x)

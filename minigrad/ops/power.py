@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import as_floats
+from minigrad.core.errors import ArgumentError
 from minigrad.core.function import Function
 from minigrad.core.shapes import unbroadcast
 from minigrad.core.tensor import Tensor
-from minigrad.ops._registry import Sample, operation
+from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.arithmetic import anything, bad_pairs, bad_single, check_operands
 
 __all__ = ["exp", "log", "pow", "sqrt"]
@@ -50,7 +52,20 @@ def _powers(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-@operation(Pow, samples=_powers, wrong=lambda rng: bad_pairs("pow"))
+def _bad_powers(rng: np.random.Generator) -> list[Wrong]:
+    return [
+        *bad_pairs("pow"),
+        Wrong(
+            ArgumentError,
+            "pow: integers to the power of integers of at least 0 are needed, got a negative one. "
+            "Convert one of them, for example with x.astype('float32').",
+            np.array([1, 2]),
+            -1,
+        ),
+    ]
+
+
+@operation(Pow, samples=_powers, wrong=_bad_powers)
 def pow(x: Any, y: Any) -> Tensor:
     """Raise to a power, with broadcasting: z = x**y.
 
@@ -66,6 +81,8 @@ def pow(x: Any, y: Any) -> Tensor:
 
     Raises
     ------
+    ArgumentError
+        For integers with a negative power.
     ShapeError
         If the shapes do not broadcast.
 
@@ -82,7 +99,13 @@ def pow(x: Any, y: Any) -> Tensor:
     array([1., 4., 9.], dtype=float32)
     """
     check_operands("pow", x, y)
-    return Pow.apply(x, y)
+    try:
+        return Pow.apply(x, y)
+    except ValueError:  # NumPy has no integer for 2**-1
+        raise ArgumentError(
+            "pow: integers to the power of integers of at least 0 are needed, got a negative one. "
+            "Convert one of them, for example with x.astype('float32')."
+        ) from None
 
 
 def _positive(rng: np.random.Generator) -> list[Sample]:
@@ -94,7 +117,7 @@ class Exp(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
-        y = np.exp(x)
+        y = np.exp(as_floats(x))
         ctx.save(y)
         return y
 
@@ -136,6 +159,7 @@ class Log(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
+        x = as_floats(x)
         ctx.save(x)
         return np.log(x)
 
@@ -178,7 +202,7 @@ class Sqrt(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
-        y = np.sqrt(x)
+        y = np.sqrt(as_floats(x))
         ctx.save(y)
         return y
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import as_floats
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.shapes import normalize_axes
@@ -416,9 +417,7 @@ class LogSumExp(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
-        x = np.asarray(x)
-        if x.dtype.kind in "biu":
-            x = x.astype(np.float64)  # integers have no -Inf to start from
+        x = as_floats(np.asarray(x))
         ctx.kept = _kept(x.shape, axes)
         top = np.max(x.real, axis=axes, keepdims=True, initial=-np.inf)
         # Any shift gives the same y, and the largest entry keeps exp from overflowing. Where that

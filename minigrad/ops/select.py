@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import of_numbers
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.shapes import unbroadcast
@@ -28,7 +29,9 @@ class Abs(Function):
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         (x,) = ctx.saved
-        return grad_out * np.sign(x.real)
+        # Not np.sign, which is NaN at a NaN: torch takes 0 there.
+        sign = np.subtract(x.real > 0, x.real < 0, dtype=grad_out.real.dtype)
+        return grad_out * sign
 
 
 def _off_zero(rng: np.random.Generator) -> list[Sample]:
@@ -51,7 +54,7 @@ def abs(x: Any) -> Tensor:
 
     Gradient
     --------
-    grad_x = grad_out sign(x); at the kink x = 0 it is 0. Saves x.
+    grad_x = grad_out sign(x); at the kink x = 0, and at a NaN, it is 0. Saves x.
 
     Examples
     --------
@@ -63,9 +66,24 @@ def abs(x: Any) -> Tensor:
     return Abs.apply(x)
 
 
-def _share(winner: np.ndarray, tie: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """1 where an operand wins, 1/2 where it ties, 0 where it loses."""
-    return np.where(tie, dtype.type(0.5), winner.astype(dtype))
+def _larger(x: Any, y: Any) -> Any:
+    """max(x, y), and NaN where one is NaN; of complex numbers by their real parts."""
+    if np.iscomplexobj(x) or np.iscomplexobj(y):
+        return np.where(np.real(x) >= np.real(y), x, y)
+    return np.maximum(x, y)
+
+
+def _smaller(x: Any, y: Any) -> Any:
+    """min(x, y), and NaN where one is NaN; of complex numbers by their real parts."""
+    if np.iscomplexobj(x) or np.iscomplexobj(y):
+        return np.where(np.real(x) <= np.real(y), x, y)
+    return np.minimum(x, y)
+
+
+def _share(x: np.ndarray, beaten_by: np.ufunc, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """What x receives: 0 where y beats it, 1/2 at a tie, else 1, so that of a NaN both have 1."""
+    won = np.logical_not(beaten_by(x, y)).astype(dtype)
+    return np.where(np.equal(x, y), dtype.type(0.5), won)
 
 
 class Maximum(Function):
@@ -74,20 +92,19 @@ class Maximum(Function):
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any) -> Any:
         ctx.save(x, y)
-        if np.iscomplexobj(x) or np.iscomplexobj(y):
-            return np.where(np.real(x) >= np.real(y), x, y)
-        return np.maximum(x, y)
+        return _larger(x, y)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         x, y = ctx.saved
         real_x, real_y, dtype = np.real(x), np.real(y), grad_out.real.dtype
-        tie = np.equal(real_x, real_y)
         grad_x = grad_y = None
         if ctx.needs[0]:
-            grad_x = unbroadcast(grad_out * _share(real_x > real_y, tie, dtype), np.shape(x))
+            share = _share(real_x, np.less, real_y, dtype)
+            grad_x = unbroadcast(grad_out * share, np.shape(x))
         if ctx.needs[1]:
-            grad_y = unbroadcast(grad_out * _share(real_y > real_x, tie, dtype), np.shape(y))
+            share = _share(real_y, np.less, real_x, dtype)
+            grad_y = unbroadcast(grad_out * share, np.shape(y))
         return grad_x, grad_y
 
 
@@ -122,8 +139,8 @@ def maximum(x: Any, y: Any) -> Tensor:
 
     Gradient
     --------
-    grad_out goes to the larger operand, half to each at a tie; summed over the axes along which
-    it was broadcast. Saves both operands.
+    grad_out goes to the larger operand, half to each at a tie, and to both where one is NaN;
+    summed over the axes along which it was broadcast. Saves both operands.
 
     Examples
     --------
@@ -141,20 +158,19 @@ class Minimum(Function):
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any) -> Any:
         ctx.save(x, y)
-        if np.iscomplexobj(x) or np.iscomplexobj(y):
-            return np.where(np.real(x) <= np.real(y), x, y)
-        return np.minimum(x, y)
+        return _smaller(x, y)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         x, y = ctx.saved
         real_x, real_y, dtype = np.real(x), np.real(y), grad_out.real.dtype
-        tie = np.equal(real_x, real_y)
         grad_x = grad_y = None
         if ctx.needs[0]:
-            grad_x = unbroadcast(grad_out * _share(real_x < real_y, tie, dtype), np.shape(x))
+            share = _share(real_x, np.greater, real_y, dtype)
+            grad_x = unbroadcast(grad_out * share, np.shape(x))
         if ctx.needs[1]:
-            grad_y = unbroadcast(grad_out * _share(real_y < real_x, tie, dtype), np.shape(y))
+            share = _share(real_y, np.greater, real_x, dtype)
+            grad_y = unbroadcast(grad_out * share, np.shape(y))
         return grad_x, grad_y
 
 
@@ -179,8 +195,8 @@ def minimum(x: Any, y: Any) -> Tensor:
 
     Gradient
     --------
-    grad_out goes to the smaller operand, half to each at a tie; summed over the axes along which
-    it was broadcast. Saves both operands.
+    grad_out goes to the smaller operand, half to each at a tie, and to both where one is NaN;
+    summed over the axes along which it was broadcast. Saves both operands.
 
     Examples
     --------
@@ -198,14 +214,15 @@ class Clip(Function):
     @staticmethod
     def forward(ctx: Any, x: Any, low: Any, high: Any) -> Any:
         ctx.save(x, low, high)
-        # A comparison with NaN is False, so NaN stays.
-        raised = np.where(np.real(x) < np.real(low), low, x)
-        return np.where(np.real(raised) > np.real(high), high, raised).astype(np.result_type(x))
+        raised = x if low is None else _larger(x, low)
+        return raised if high is None else _smaller(raised, high)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         x, low, high = ctx.saved
-        real_x, real_low, real_high = np.real(x), np.real(low), np.real(high)
+        real_x = np.real(x)
+        real_low = -np.inf if low is None else np.real(low)
+        real_high = np.inf if high is None else np.real(high)
         below = (real_x < real_low) & (real_low < real_high)
         above = (real_x > real_high) | (real_low > real_high)
         inside = (real_x >= real_low) & (real_x <= real_high)
@@ -253,7 +270,8 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     ----------
     x : Tensor, ndarray or number
     min, max : Tensor, ndarray, number or None
-        Bounds that broadcast with x; None for no bound. Where min > max the result is max.
+        Bounds that broadcast with x; None for no bound. Where min > max the result is max, and
+        where a bound is NaN it is NaN.
 
     Returns
     -------
@@ -278,15 +296,13 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     >>> mg.clip(mg.tensor([-3.0, 0.5, 3.0]), -1, 1).data
     array([-1. ,  0.5,  1. ], dtype=float32)
     """
-    if min is None and max is None and not isinstance(x, str):
+    for bound in min, max:
+        check_operands("clip", x, x if bound is None else bound)
+    if min is None and max is None:
         raise ArgumentError(
             "clip: a lower or an upper bound is needed, got neither. Pass min=..., max=... or both."
         )
-    low = -np.inf if min is None else min
-    high = np.inf if max is None else max
-    check_operands("clip", x, low)
-    check_operands("clip", x, high)
-    return Clip.apply(x, low, high)
+    return Clip.apply(x, min, max)
 
 
 class Where(Function):
@@ -296,7 +312,7 @@ class Where(Function):
     def forward(ctx: Any, condition: np.ndarray, x: Any, y: Any) -> Any:
         ctx.save(condition)
         ctx.shapes = np.shape(x), np.shape(y)
-        return np.where(condition, x, y)
+        return of_numbers(np.where(condition, x, y), (x, y))
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
