@@ -108,9 +108,9 @@ def _check(model: Module, x: np.ndarray, y: np.ndarray, seed: int, state: Any) -
     rng = np.random.default_rng(seed)
     # Directions as long as each gradient is short: no parameter hides behind a larger one. A bias
     # in front of a batch norm has the gradient 0, of which rounding leaves some noise.
-    noise = _NOISE * max(np.linalg.norm(g) for g in grads.values())
+    noise = _NOISE * max([float(np.linalg.norm(g)) for g in grads.values()])
     directions = {
-        name: rng.standard_normal(g.shape) / max(np.linalg.norm(g), noise)
+        name: rng.standard_normal(g.shape) / max(float(np.linalg.norm(g)), noise)
         for name, g in grads.items()
     }
 
@@ -118,7 +118,7 @@ def _check(model: Module, x: np.ndarray, y: np.ndarray, seed: int, state: Any) -
         terms = [grads[name] * directions[name] for name in names]
         slope = float(sum(t.sum() for t in terms))
         size = float(sum(np.abs(t).sum() for t in terms))
-        size += noise * float(sum(np.linalg.norm(directions[name]) for name in names))
+        size += noise * sum(float(np.linalg.norm(directions[name])) for name in names)
         chosen = {name: directions[name] for name in names}
         witness = _complex_slope(copy.deepcopy(shadow), x64, y, chosen, state)
         return slope, witness, abs(slope - witness) / size
