@@ -40,6 +40,7 @@ __all__ = [
     "tile_load",
     "tile_outer",
     "tile_store",
+    "tile_store_columns",
     "tile_zeros",
 ]
 
@@ -151,24 +152,37 @@ class _Emitter:
         place = self.builder.bitcast(pointer, self.tile.vector.as_pointer())
         self.builder.store(value, place).align = self.tile.dtype.bitwidth // 8
 
-    def splat(self, scalar: ir.Value) -> ir.Value:
+    def store_first(self, value: ir.Value, pointer: ir.Value, count: ir.Value) -> None:
+        """Write so many lanes of a vector: none where count is 0 or less, at most all of them."""
+        lanes, bits = self.tile.lanes, self.tile.dtype.bitwidth
+        counts = ir.VectorType(count.type, lanes)
+        wanted = self.builder.icmp_signed(
+            "<", ir.Constant(counts, list(range(lanes))), self.splat(count, counts)
+        )
+        place = self.builder.bitcast(pointer, self.tile.vector.as_pointer())
+        alignment = ir.IntType(32)(bits // 8)
+        name = f"llvm.masked.store.v{lanes}f{bits}.p0"
+        self.call(name, ir.VoidType(), [value, place, alignment, wanted])
+
+    def splat(self, scalar: ir.Value, vector: ir.VectorType) -> ir.Value:
         """Fill a vector with one value."""
         number = ir.IntType(32)
-        undefined = ir.Constant(self.tile.vector, ir.Undefined)
+        undefined = ir.Constant(vector, ir.Undefined)
         first = self.builder.insert_element(undefined, scalar, number(0))
-        everywhere = ir.Constant(ir.VectorType(number, self.tile.lanes), [0] * self.tile.lanes)
+        everywhere = ir.Constant(ir.VectorType(number, vector.count), [0] * vector.count)
         return self.builder.shuffle_vector(first, undefined, everywhere)
 
     def multiply_add(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
-        """Compute x * y + z, in one instruction where the host has it.
-
-        The function is declared by hand, for llvmlite knows no intrinsics on vectors.
-        """
+        """Compute x * y + z, in one instruction where the host has it."""
         name = f"llvm.fmuladd.v{self.tile.lanes}f{self.tile.dtype.bitwidth}"
-        signature = ir.FunctionType(self.tile.vector, [self.tile.vector] * 3)
+        return self.call(name, self.tile.vector, [x, y, z])
+
+    def call(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+        """Call an intrinsic of LLVM, declared by hand, for llvmlite knows none on vectors."""
         module = self.builder.module
+        signature = ir.FunctionType(result, [arg.type for arg in args])
         function = module.globals.get(name) or ir.Function(module, signature, name)
-        return self.builder.call(function, [x, y, z])
+        return self.builder.call(function, args)
 
 
 @intrinsic(prefer_literal=True)
@@ -215,6 +229,23 @@ def tile_store(typing_context, tile, array, at, row):
 
 
 @intrinsic
+def tile_store_columns(typing_context, tile, array, at, row, columns):
+    """Write the first so many columns of a tile, as ``tile_store`` does."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, array_value, at, row, columns = args
+        to = _Emitter(context, builder, tile)
+        start = to.place(array, array_value, at)
+        for index, m, v in tile.cells:
+            left = builder.sub(columns, ir.Constant(columns.type, v * tile.lanes))
+            to.store_first(builder.extract_value(value, index), to.cell(start, row, m, v), left)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(tile, array, index, index, index), emit
+
+
+@intrinsic
 def tile_outer(typing_context, tile, a, a_at, a_row, b, b_at, b_vector):
     """Add an outer product to a tile: ``tile[m, v] += a[a_at + m a_row] * b[b_at + v b_vector:]``.
 
@@ -226,11 +257,11 @@ def tile_outer(typing_context, tile, a, a_at, a_row, b, b_at, b_vector):
         to = _Emitter(context, builder, tile)
         a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
         b_vectors = [to.load(to.moved(b_start, b_vector, v)) for v in range(tile.vectors)]
-        a_rows = [builder.load(to.moved(a_start, a_row, m)) for m in range(tile.rows)]
-        splats = [to.splat(scalar) for scalar in a_rows]
         for index, m, v in tile.cells:
+            if v == 0:  # each value of a just before its use: all at once would need registers
+                splat = to.splat(builder.load(to.moved(a_start, a_row, m)), tile.vector)
             held = builder.extract_value(value, index)
-            total = to.multiply_add(splats[m], b_vectors[v], held)
+            total = to.multiply_add(splat, b_vectors[v], held)
             value = builder.insert_value(value, total, index)
         return value
 
@@ -258,5 +289,6 @@ if config.DISABLE_JIT:
         tile_load,
         tile_outer,
         tile_store,
+        tile_store_columns,
         tile_zeros,
     )

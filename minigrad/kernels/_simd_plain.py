@@ -26,6 +26,13 @@ def tile_store(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:
     array[_places(tile, at, row)] = tile
 
 
+def tile_store_columns(
+    tile: np.ndarray, array: np.ndarray, at: int, row: int, columns: int
+) -> None:
+    """Write the first so many columns of a tile."""
+    tile_store(tile[:, : max(columns, 0)], array, at, row)
+
+
 def tile_outer(
     tile: np.ndarray, a: np.ndarray, a_at: int, a_row: int, b: np.ndarray, b_at: int, b_vector: int
 ) -> np.ndarray:

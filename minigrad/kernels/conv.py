@@ -1,34 +1,48 @@
-"""Convolution by lowering: copy what each output pixel sees into a row, then multiply.
+"""Convolution: the entries, which hand each call to an algorithm.
 
-With ``columns`` the rows that ``im2col`` makes, (N*OH*OW, KH*KW*C), and the weight as a matrix
-(KH*KW*C, F), for each group of channels:
+- ``im2col`` (``conv_im2col.py``), lowering and a product of matrices: the one to read first;
+- ``direct`` (``conv_direct.py``, ``conv_direct_weight.py``), register tiles and no lowering;
+- ``reference``, the twins.
 
-- forward          out         = columns @ weight
-- input gradient   grad_x      = col2im(grad_out @ weight.T)
-- weight gradient  grad_weight = columns.T @ grad_out
-
-The columns are KH*KW times as large as x and never exist as a whole: a thread lowers a block of
-pixels that fits its cache and multiplies it at once.
+Which one serves a call is decided in ``conv_choice.py``, by one table or by the caller. The first
+two do the same products and sums in another order.
 """
+
+from typing import Any
 
 import numpy as np
 
-from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
-from minigrad.kernels._runs import add_run, copy_run
-from minigrad.kernels._simd import ROWS, lanes, lanes_of
-from minigrad.kernels.gemm import ADD, NEIGHBOUR, OVERWRITE, multiply, pack, whole_vectors
-from minigrad.kernels.im2col import Geometry, col2im, im2col
+from minigrad.kernels import (
+    conv_choice,
+    conv_direct,
+    conv_direct_weight,
+    conv_im2col,
+)
+from minigrad.kernels._jit import chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import Shape, flat_channels_last
+from minigrad.kernels._runs import add_run
+from minigrad.kernels.conv_choice import Case
+from minigrad.kernels.conv_geometry import Pair, Sides
+from minigrad.kernels.reference import conv as reference
 
-Pair = tuple[int, int]
-Sides = tuple[int, int, int, int]
+_FORWARD: dict[str, Any] = {
+    "im2col": conv_im2col.conv2d_forward,
+    "direct": conv_direct.conv2d_forward,
+    "reference": reference.conv2d_forward,
+}
+_GRAD_INPUT: dict[str, Any] = {
+    "im2col": conv_im2col.conv2d_grad_input,
+    "direct": conv_direct.conv2d_grad_input,
+    "reference": reference.conv2d_grad_input,
+}
+_GRAD_WEIGHT: dict[str, Any] = {
+    "im2col": conv_im2col.conv2d_grad_weight,
+    "direct": conv_direct_weight.conv2d_grad_weight,
+    "reference": reference.conv2d_grad_weight,
+}
 
-# Bytes that a block of pixels may take as columns, to be multiplied before they leave the cache.
-BLOCK_BYTES = 128 * 1024
-
-# Into how many chunks a small problem is cut, and at most how many partial sums are kept.
+# Into at most how many chunks the sum over pixels is cut.
 CHUNKS = 16
-PARTIAL_BYTES = 64 * 1024 * 1024
 
 
 def conv2d_forward(
@@ -41,48 +55,9 @@ def conv2d_forward(
     groups: int,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
-    g = _geometry(x.shape, weight.shape, stride, padding, dilation, groups)
-    out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
-    _forward_loop.launch(
-        g.pixels * g.taps * g.F,
-        flat_channels_last(x),
-        pack(_matrices(weight, groups)).reshape(-1),
-        np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias),
-        g,
-        _block(g, g.taps + g.filters, x.dtype),
-        flat_channels_last(out),
-    )
-    return out
-
-
-@kernel
-def _forward_loop(x, weight, bias, g, block, out):
-    for chunk in prange(chunks_of(g.pixels, block)):
-        first = chunk * block
-        _forward_block(x, weight, bias, g, first, min(first + block, g.pixels), out)
-
-
-@body
-def _forward_block(x, weight, bias, g, first, last, out):
-    """Compute the output pixels from ``first`` up to ``last``."""
-    filters, taps = g.filters, g.taps
-    width = lanes_of(x)
-    vectors = -(-filters // width)
-    columns = np.empty((last - first) * taps, x.dtype)
-    sums = np.empty((last - first) * vectors * width, x.dtype)
-    for group in range(g.groups):
-        im2col(x, g, group, first, last, columns, taps)
-        multiply(
-            last - first, vectors, taps,
-            columns, taps, NEIGHBOUR,
-            weight[group * vectors * taps * width :], taps * width, width,
-            sums, vectors * width, OVERWRITE,
-        )  # fmt: skip
-        for i in range(last - first):
-            at = (first + i) * g.F + group * filters
-            copy_run(out, at, sums, i * vectors * width, filters)
-            if bias.size > 0:
-                add_run(out, at, bias, group * filters, filters)
+    case = Case("forward", x.dtype, x.shape, weight.shape, stride, dilation, groups)
+    convolve = _FORWARD[conv_choice.choose(case)]
+    return convolve(x, weight, bias, stride, padding, dilation, groups)
 
 
 def conv2d_grad_input(
@@ -95,53 +70,9 @@ def conv2d_grad_input(
     groups: int,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
-    g = _geometry(input_shape, weight.shape, stride, padding, dilation, groups)
-    grad_x = empty_channels_last(input_shape, grad_out.dtype)
-    # A band of image rows belongs to one thread; a large batch is shared out by whole images.
-    bands = min(g.H, chunks_of(CHUNKS, max(g.N, 1)))
-    _grad_input_loop.launch(
-        g.pixels * g.taps * g.F,
-        flat_channels_last(grad_out),
-        pack(_matrices(weight, groups).swapaxes(1, 2)).reshape(-1),
-        g,
-        _block(g, g.taps, grad_out.dtype),
-        bands,
-        flat_channels_last(grad_x),
-    )
-    return grad_x
-
-
-@kernel
-def _grad_input_loop(grad_out, weight, g, block, bands, grad_x):
-    for chunk in prange(g.N * bands):
-        top_row, bottom_row = chunk_bounds(chunk % bands, bands, g.H)
-        _grad_input_band(
-            grad_out, weight, g, block, chunk // bands, top_row, bottom_row, grad_x
-        )  # fmt: skip
-
-
-@body
-def _grad_input_band(grad_out, weight, g, block, n, top_row, bottom_row, grad_x):
-    """Compute image rows from ``top_row`` up to ``bottom_row`` of image n."""
-    filters, taps = g.filters, g.taps
-    width = lanes_of(grad_x)
-    vectors = -(-taps // width)
-    columns = np.empty(block * vectors * width, grad_x.dtype)
-    grad_x[(n * g.H + top_row) * g.W * g.C : (n * g.H + bottom_row) * g.W * g.C] = 0
-    # The output rows that see the band; those at its edges see a neighbouring band as well.
-    first_row = -(-max(top_row + g.top - (g.KH - 1) * g.dilation_h, 0) // g.stride_h)
-    last_row = min((bottom_row - 1 + g.top) // g.stride_h + 1, g.OH)
-    last = (n * g.OH + last_row) * g.OW
-    for start in range((n * g.OH + first_row) * g.OW, last, block):
-        stop = min(start + block, last)
-        for group in range(g.groups):
-            multiply(
-                stop - start, vectors, filters,
-                grad_out[start * g.F + group * filters :], g.F, NEIGHBOUR,
-                weight[group * vectors * filters * width :], filters * width, width,
-                columns, vectors * width, OVERWRITE,
-            )  # fmt: skip
-            col2im(columns, vectors * width, g, group, start, stop, grad_x, top_row, bottom_row)
+    case = Case("grad_input", grad_out.dtype, input_shape, weight.shape, stride, dilation, groups)
+    differentiate = _GRAD_INPUT[conv_choice.choose(case)]
+    return differentiate(grad_out, weight, input_shape, stride, padding, dilation, groups)
 
 
 def conv2d_grad_weight(
@@ -154,55 +85,9 @@ def conv2d_grad_weight(
     groups: int,
 ) -> np.ndarray:
     """Return the gradient with respect to weight, given the one with respect to the output."""
-    g = _geometry(x.shape, weight_shape, stride, padding, dilation, groups)
-    padded = whole_vectors(g.filters, x.dtype) * lanes(x.dtype)
-    block = _block(g, g.taps + padded, x.dtype)
-    size = groups * g.taps * padded
-    room = PARTIAL_BYTES // max(size * x.itemsize, 1)
-    partial = np.zeros((max(1, min(CHUNKS, room, chunks_of(g.pixels, block))), size), x.dtype)
-    _grad_weight_loop.launch(
-        g.pixels * g.taps * g.F,
-        flat_channels_last(grad_out),
-        flat_channels_last(x),
-        g,
-        block,
-        partial,
-    )
-    # Adding the partial sums in the order of their chunks: the same bits on any number of threads.
-    total = partial.sum(axis=0).reshape(groups, g.KH, g.KW, g.channels, padded)[..., : g.filters]
-    return np.ascontiguousarray(total.transpose(0, 4, 3, 1, 2)).reshape(weight_shape)
-
-
-@kernel
-def _grad_weight_loop(grad_out, x, g, block, partial):
-    chunks = partial.shape[0]
-    for chunk in prange(chunks):
-        first, last = chunk_bounds(chunk, chunks, g.pixels)
-        _grad_weight_chunk(grad_out, x, g, block, first, last, partial[chunk])
-
-
-@body
-def _grad_weight_chunk(grad_out, x, g, block, first, last, total):
-    """Add up what the output pixels from ``first`` up to ``last`` contribute."""
-    filters, taps = g.filters, g.taps
-    width = lanes_of(x)
-    row = -(-filters // width) * width
-    columns = np.empty(block * taps, x.dtype)
-    cotangents = np.zeros(block * row, x.dtype)
-    for start in range(first, last, block):
-        stop = min(start + block, last)
-        for group in range(g.groups):
-            im2col(x, g, group, start, stop, columns, taps)
-            for i in range(stop - start):
-                copy_run(
-                    cotangents, i * row, grad_out, (start + i) * g.F + group * filters, filters
-                )
-            multiply(
-                taps, row // width, stop - start,
-                columns, NEIGHBOUR, taps,
-                cotangents, width, row,
-                total[group * taps * row :], row, ADD,
-            )  # fmt: skip
+    case = Case("grad_weight", x.dtype, x.shape, weight_shape, stride, dilation, groups)
+    differentiate = _GRAD_WEIGHT[conv_choice.choose(case)]
+    return differentiate(grad_out, x, weight_shape, stride, padding, dilation, groups)
 
 
 def conv2d_grad_bias(grad_out: np.ndarray) -> np.ndarray:
@@ -221,32 +106,3 @@ def _grad_bias_loop(grad_out, pixels, partial):
         first, last = chunk_bounds(chunk, chunks, pixels)
         for pixel in range(first, last):
             add_run(partial[chunk], 0, grad_out, pixel * F, F)
-
-
-def _geometry(
-    x_shape: Shape, weight_shape: Shape, stride: Pair, padding: Sides, dilation: Pair, groups: int
-) -> Geometry:
-    N, C, H, W = x_shape
-    F, channels, KH, KW = weight_shape
-    top, bottom, left, right = padding
-    OH = max((H + top + bottom - dilation[0] * (KH - 1) - 1) // stride[0] + 1, 0)
-    OW = max((W + left + right - dilation[1] * (KW - 1) - 1) // stride[1] + 1, 0)
-    return Geometry(
-        N, C, H, W, F, KH, KW, OH, OW, *stride, top, left, *dilation, groups,
-        channels, F // groups, KH * KW * channels, N * OH * OW,
-    )  # fmt: skip
-
-
-def _matrices(weight: np.ndarray, groups: int) -> np.ndarray:
-    """Return weight as one matrix a group, (groups, KH*KW*C/groups, F/groups)."""
-    F, C, KH, KW = weight.shape
-    split = weight.reshape(groups, F // groups, C, KH, KW)
-    return split.transpose(0, 3, 4, 2, 1).reshape(groups, KH * KW * C, F // groups)
-
-
-def _block(g: Geometry, values: int, dtype: np.dtype) -> int:
-    """Choose how many pixels are lowered at once, when each takes so many values."""
-    fitting = BLOCK_BYTES // (dtype.itemsize * max(values, 1))
-    # Many channels: rather overflow the cache than read all weights again for each few pixels.
-    fair = min(max(fitting, 4 * ROWS), chunks_of(g.pixels, CHUNKS))
-    return max(fair - fair % ROWS, ROWS)

@@ -27,43 +27,9 @@ of them move: of several taps where these are neighbours, of one tap where dilat
 them apart.
 """
 
-from typing import NamedTuple
-
 from minigrad.kernels._jit import body
 from minigrad.kernels._runs import add_run, copy_run, zero_run
-
-
-class Geometry(NamedTuple):
-    """The sizes of a convolution, as loops need them."""
-
-    N: int
-    C: int
-    H: int
-    W: int
-    F: int
-    KH: int
-    KW: int
-    OH: int
-    OW: int
-    stride_h: int
-    stride_w: int
-    top: int  # padding above
-    left: int  # padding to the left
-    dilation_h: int
-    dilation_w: int
-    groups: int
-    channels: int  # of a group: C/groups
-    filters: int  # of a group: F/groups
-    taps: int  # values of the input that an output value sees: KH * KW * C/groups
-    pixels: int  # of the output: N * OH * OW
-
-
-@body
-def _inside(first, taps, W):
-    """Return which of the taps at pixels first, first + 1, ... lie in a row of W pixels."""
-    start = min(max(-first, 0), taps)
-    stop = max(min(W - first, taps), start)
-    return start, stop
+from minigrad.kernels.conv_geometry import inside
 
 
 @body
@@ -104,7 +70,7 @@ def im2col(x, g, group, first, last, columns, row):
     for i in range(last - first):
         for run in range(runs):
             w = ow * g.stride_w - g.left + run * g.dilation_w
-            start, stop = _inside(w, taps, g.W)
+            start, stop = inside(w, taps, g.W)
             for kh in range(g.KH):
                 h = oh * g.stride_h - g.top + kh * g.dilation_h
                 to = i * row + (kh * g.KW + run) * channels
@@ -138,7 +104,7 @@ def col2im(columns, row, g, group, first, last, x, top_row, bottom_row):
     for i in range(last - first):
         for run in range(runs):
             w = ow * g.stride_w - g.left + run * g.dilation_w
-            start, stop = _inside(w, taps, g.W)
+            start, stop = inside(w, taps, g.W)
             for kh in range(g.KH):
                 h = oh * g.stride_h - g.top + kh * g.dilation_h
                 to = i * row + (kh * g.KW + run) * channels

@@ -6,9 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad import kernels
-from minigrad.kernels import _jit, conv
+from minigrad.kernels import _jit, conv_direct_weight, conv_im2col
+from minigrad.kernels.conv_choice import conv_algorithm
 
-pytestmark = pytest.mark.usefixtures("fast_kernels")
+pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
+
+
+@pytest.fixture(params=["direct", "im2col"])
+def algorithm(request):
+    """Compute every convolution of a test by one algorithm."""
+    with conv_algorithm(request.param):
+        yield request.param
+
 
 # x, weight, stride, padding (top, bottom, left, right), dilation, groups
 CASES = {
@@ -140,7 +149,8 @@ def test_partial_sums_of_large_weights_keep_within_their_room(monkeypatch):
     case = CASES["several blocks"]
     arrays = _arrays(case, np.float32, _whole_numbers)
     for room in 0, 30_000:
-        monkeypatch.setattr(conv, "PARTIAL_BYTES", room)
+        monkeypatch.setattr(conv_im2col, "PARTIAL_BYTES", room)
+        monkeypatch.setattr(conv_direct_weight, "SLOT_BYTES", room)
         _assert_equals_twins(case, arrays)
 
 

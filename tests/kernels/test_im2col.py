@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from minigrad.kernels.conv import _geometry
+from minigrad.kernels.conv_geometry import geometry
 from minigrad.kernels.im2col import col2im, im2col
 
 SETTINGS = ((2, 1), (1, 0, 2, 1), (1, 2), 2)  # stride, padding, dilation, groups
-G = _geometry((2, 4, 5, 7), (6, 2, 3, 2), *SETTINGS)
+G = geometry((2, 4, 5, 7), (6, 2, 3, 2), *SETTINGS)
 
 
 def _columns_by_definition(x, group):

@@ -1,0 +1,77 @@
+"""Which algorithm computes a convolution.
+
+``TABLE`` says it by shape, for all callers that do not ask for one: the first row that fits. It was
+made from ``benchmarks/conv_shapes.py``. This file imports no Numba, so that an algorithm can be
+named before anything is compiled.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+# In the order in which one that cannot serve a case hands it on.
+ALGORITHMS = ("direct", "im2col", "reference")
+
+Shape = tuple[int, ...]
+
+
+class Case(NamedTuple):
+    """What is to be computed, as far as a choice may depend on it."""
+
+    product: str  # "forward", "grad_input" or "grad_weight"
+    dtype: np.dtype
+    x_shape: Shape
+    weight_shape: Shape
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+class Row(NamedTuple):
+    """A row of the table: cases that ``fits`` accepts are served by ``algorithm``."""
+
+    algorithm: str
+    fits: Callable[[Case], bool]
+
+
+TABLE = (Row("direct", lambda case: True),)
+
+_local = threading.local()
+
+
+@contextmanager
+def conv_algorithm(algorithm: str) -> Iterator[None]:
+    """Let convolutions of this thread use one algorithm while the block lasts.
+
+    Parameters
+    ----------
+    algorithm : {"auto", "im2col", "direct", "reference"}
+        "auto" goes by the table of shapes.
+    """
+    if algorithm not in ("auto", *ALGORITHMS):
+        raise ValueError(
+            f"conv_algorithm: an algorithm of convolution is needed, got {algorithm!r}. Pass "
+            f"'auto', {', '.join(map(repr, ALGORITHMS[:-1]))} or {ALGORITHMS[-1]!r}."
+        )
+    outer = in_use()
+    _local.algorithm = algorithm
+    try:
+        yield
+    finally:
+        _local.algorithm = outer
+
+
+def in_use() -> str:
+    """Return the algorithm that this thread asks for, or "auto"."""
+    return getattr(_local, "algorithm", "auto")
+
+
+def choose(case: Case) -> str:
+    """Return the algorithm that serves a case here."""
+    asked = in_use()
+    if asked == "auto":
+        return next(row.algorithm for row in TABLE if row.fits(case))
+    return asked

@@ -1,0 +1,473 @@
+"""Direct convolution: tiles of sums that stay in registers while the filter passes by.
+
+A tile holds the outputs of two strips of pixels (see ``conv_window.py``) for one or two vectors of
+filters. The whole sum over taps and channels is done before the tile is written, once. In
+channels-last memory each filter row meets one run of KW*C neighbouring values, so nothing is
+lowered; all that is copied is a window of padded rows::
+
+    window (pixel by pixel, C values each)         weight, one vector of filters
+                                                   (KH * KW * C rows of ``lanes`` values)
+    0 a b c d e 0                                  +------------+
+    0 f g h i j 0     |f g h| meets filter row 1   | f0 .. f15  |  tap (0, 0), channel 0
+    0 k l m n o 0                                  | f0 .. f15  |  tap (0, 0), channel 1 ...
+
+The order of loops, from the outside:
+
+    chunks         strips of output pixels x vectors of filters, shared out to threads
+    groups         fill the window with this group's channels
+    filters        two vectors at a time: their weights stay in the second cache
+    strips         two at a time, one tile
+    taps, channels one column of window values times one row of weights (``tile_outer``)
+
+The gradient with respect to x is a convolution too: of grad_out, with the filter flipped and its
+channels exchanged. With a stride it falls apart into stride_h x stride_w *phases*: pixels whose
+places leave the same remainder are seen by the same subset of the taps. For stride 2 and a filter
+of 3 taps with one pixel of padding::
+
+    pixel h      0   1   2   3   4
+    taps         1  0 2  1  0 2  1      even pixels: tap 1 alone; odd pixels: taps 0 and 2
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
+from minigrad.kernels._simd import (
+    VECTORS,
+    lanes,
+    lanes_of,
+    tile_load,
+    tile_outer,
+    tile_store_columns,
+    tile_zeros,
+)
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
+from minigrad.kernels.conv_window import (
+    LOW,
+    TALL,
+    Window,
+    fill_window,
+    strip_height,
+    strip_start,
+    strips_in,
+    window_of,
+)
+from minigrad.kernels.gemm import whole_vectors
+
+# A chunk's window and outputs should stay in the second cache while all filters pass.
+CHUNK_BYTES = 256 * 1024
+
+# Fewer pixels than this do not pay for reading weights from memory.
+LEAST_PIXELS = 196
+
+# Into how many chunks a small problem is cut.
+CHUNKS = 16
+
+
+class Places(NamedTuple):
+    """Where output pixel (n, oh, ow) is written: start + n * image + oh * row + ow * pixel."""
+
+    start: int
+    image: int
+    row: int
+    pixel: int
+
+
+class Plan(NamedTuple):
+    """How the work is cut: strips over (N, OH, strips of a row), and vectors of filters."""
+
+    height: int
+    row_strips: int  # strips in a row
+    strips: int
+    block: int  # strips in a chunk
+    vectors: int  # of filters, in a group
+    parts: int  # chunks over the vectors
+
+
+def conv2d_forward(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Pair,
+    padding: Sides,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Return the convolution of x with the filters in weight."""
+    g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
+    out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
+    places = Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F)
+    packed = pack_weight(weight, g, np.arange(g.KH * g.KW), transposed=False)
+    _convolve(flat_channels_last(x), packed, bias, g, places, out)
+    return out
+
+
+def conv2d_grad_input(
+    grad_out: np.ndarray,
+    weight: np.ndarray,
+    input_shape: Shape,
+    stride: Pair,
+    padding: Sides,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Return the gradient with respect to x, given the one with respect to the output."""
+    g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
+    grad_x = empty_channels_last(input_shape, grad_out.dtype)
+    rows = [_phase(p, g.H, g.KH, g.stride_h, g.top, g.dilation_h) for p in range(g.stride_h)]
+    columns = [_phase(p, g.W, g.KW, g.stride_w, g.left, g.dilation_w) for p in range(g.stride_w)]
+    if any(phase.taps.size == 0 for phase in rows + columns):
+        grad_x[...] = 0  # pixels that no tap saw
+    values = flat_channels_last(grad_out)
+    for down in rows:
+        for across in columns:
+            if down.taps.size and across.taps.size:
+                phase, places = _phase_sizes(g, down, across)
+                taps = (down.taps[:, None] * g.KW + across.taps).reshape(-1)
+                packed = pack_weight(weight, phase, taps, transposed=True)
+                _convolve(values, packed, None, phase, places, grad_x)
+    return grad_x
+
+
+class _Phase(NamedTuple):
+    """Along one axis: pixels first, first + stride, ..., and the convolution they come from."""
+
+    first: int
+    pixels: int
+    taps: np.ndarray  # their numbers, from the last one back
+    padding: int
+    dilation: int
+
+
+def _phase(
+    remainder: int, size: int, kernel_size: int, stride: int, padding: int, dilation: int
+) -> _Phase:
+    """Describe the pixels h for which (h + padding) % stride is the remainder.
+
+    Pixel h = first + i * stride is seen by tap k at output (h + padding - k * dilation) / stride,
+    if that is a whole number. It is so for one tap in every stride / gcd(stride, dilation), and
+    from each of these taps to the next the output moves back by dilation / gcd(stride, dilation).
+    """
+    first = (remainder - padding) % stride
+    common = math.gcd(stride, dilation)
+    taps = np.array([k for k in range(kernel_size) if (k * dilation - remainder) % stride == 0])
+    step = dilation // common
+    output = (first + padding - int(taps[0]) * dilation) // stride if taps.size else 0
+    return _Phase(
+        first, max(chunks_of(size - first, stride), 0), taps[::-1].astype(np.intp),
+        (taps.size - 1) * step - output, step,
+    )  # fmt: skip
+
+
+def _phase_sizes(g: Geometry, down: _Phase, across: _Phase) -> tuple[Geometry, Places]:
+    """Return the convolution of grad_out that makes one phase of grad_x."""
+    KH, KW, OH, OW = down.taps.size, across.taps.size, down.pixels, across.pixels
+    phase = Geometry(
+        N=g.N, C=g.F, H=g.OH, W=g.OW, F=g.C, KH=KH, KW=KW, OH=OH, OW=OW,
+        stride_h=1, stride_w=1, top=down.padding, left=across.padding,
+        dilation_h=down.dilation, dilation_w=across.dilation,
+        groups=g.groups, channels=g.filters, filters=g.channels,
+        taps=KH * KW * g.filters, pixels=g.N * OH * OW,
+    )  # fmt: skip
+    start = (down.first * g.W + across.first) * g.C
+    places = Places(start, g.H * g.W * g.C, g.stride_h * g.W * g.C, g.stride_w * g.C)
+    return phase, places
+
+
+def _convolve(
+    x: np.ndarray,
+    packed: np.ndarray,
+    bias: np.ndarray | None,
+    g: Geometry,
+    places: Places,
+    out: np.ndarray,
+) -> None:
+    """Write the convolution of x, in channels-last order, to places in out."""
+    if g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW):
+        g, places = _one_row(g, places)
+    window = window_of(g)
+    plan = _plan(g, window, x.itemsize)
+    biases = np.zeros((g.groups, plan.vectors * lanes(x.dtype)), x.dtype)
+    if bias is not None:
+        biases[:, : g.filters] = bias.reshape(g.groups, g.filters)
+    _convolve_loop.launch(
+        g.pixels * g.taps * g.F,
+        x,
+        packed,
+        biases.reshape(-1),
+        g,
+        window,
+        places,
+        plan,
+        flat_channels_last(out),
+    )
+
+
+def _one_row(g: Geometry, places: Places) -> tuple[Geometry, Places]:
+    """Lay all pixels in one row where that changes nothing: one tap, no padding, no gaps."""
+    whole = places.image == g.OH * places.row and places.row == g.OW * places.pixel
+    if not whole or g.top or g.left:
+        return g, places
+    return g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels), places
+
+
+def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
+    """Cut the work by its shape alone."""
+    height = strip_height(g.OW)
+    row_strips = strips_in(g.OW, height)
+    strips = g.N * g.OH * row_strips
+    vectors = whole_vectors(g.filters, np.dtype(f"f{itemsize}"))
+    pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * itemsize
+    pixels = max(CHUNK_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
+    block = min(pixels // height, chunks_of(strips, CHUNKS))
+    if window.copied:  # whole rows, for a row that two chunks share is copied twice
+        block = chunks_of(block, max(row_strips, 1)) * row_strips
+    block = max(block + block % 2, 2)
+    pairs = chunks_of(vectors, VECTORS)
+    parts = max(min(pairs, CHUNKS // max(chunks_of(strips, block), 1)), 1)
+    return Plan(height, row_strips, strips, block, vectors, parts)
+
+
+def pack_weight(weight: np.ndarray, g: Geometry, taps: np.ndarray, transposed: bool) -> np.ndarray:
+    """Bring the weight to the form that tiles read: (groups, vectors, taps, channels, lanes).
+
+    Parameters
+    ----------
+    weight : ndarray, shape (F, C/groups, KH, KW)
+    g : Geometry
+        Of the convolution to be done, with its own filters and channels.
+    taps : ndarray of intp
+        Which taps, counted over (KH, KW).
+    transposed : bool
+        Filters become channels and channels filters, as the gradient with respect to x needs.
+    """
+    weight = np.ascontiguousarray(weight)
+    rows, columns, KH, KW = weight.shape
+    strides = (KH * KW, columns * KH * KW) if transposed else (columns * KH * KW, KH * KW)
+    group = rows // g.groups * columns * KH * KW
+    vectors = whole_vectors(g.filters, weight.dtype)
+    packed = np.empty(g.groups * vectors * g.taps * lanes(weight.dtype), weight.dtype)
+    _pack_loop.launch(packed.size, weight.reshape(-1), g, group, *strides, taps, packed)
+    return packed
+
+
+@kernel
+def _pack_loop(weight, g, group, filter_step, channel_step, taps, packed):
+    size = g.taps * lanes_of(packed)  # of one vector of filters
+    for chunk in prange(packed.size // max(size, 1)):
+        vectors = chunks_of(g.filters, lanes_of(packed))
+        first = chunk % vectors * lanes_of(packed)
+        start = chunk // vectors * group + first * filter_step
+        filters = min(g.filters - first, lanes_of(packed))
+        _pack_vector(
+            weight, start, filters, g.channels, filter_step, channel_step, taps, packed,
+            chunk * size,
+        )  # fmt: skip
+
+
+@body
+def _pack_vector(
+    weight, start, filters, channels, filter_step, channel_step, taps, packed, packed_at
+):
+    """Pack one vector of filters, with zeros for those it has too few."""
+    width = lanes_of(packed)
+    for c in range(channels):
+        for tap in range(taps.size):
+            at = start + c * channel_step + taps[tap]
+            to = packed_at + (tap * channels + c) * width
+            for f in range(filters):
+                packed[to + f] = weight[at + f * filter_step]
+            for f in range(filters, width):
+                packed[to + f] = 0
+
+
+@kernel
+def _convolve_loop(x, weight, bias, g, window, places, plan, out):
+    for chunk in prange(chunks_of(plan.strips, plan.block) * plan.parts):
+        first = chunk // plan.parts * plan.block
+        last = min(first + plan.block, plan.strips)
+        _convolve_chunk(
+            x, weight, bias, g, window, places, plan, first, last, chunk % plan.parts, out
+        )
+
+
+@body
+def _convolve_chunk(x, weight, bias, g, window, places, plan, first, last, part, out):
+    """Compute the strips from ``first`` up to ``last``, for one part of the filters."""
+    seen, written = np.empty(last - first, np.intp), np.empty(last - first, np.intp)
+    top_row, rows = _place_strips(g, window, places, plan, first, last, seen, written)
+    values = x
+    if window.copied:
+        values = np.empty(rows * window.width * window.pixel, x.dtype)
+    for group in range(g.groups):
+        if window.copied:
+            fill_window(x, g, window, group, top_row, rows, values)
+        else:
+            values = x[top_row * window.width * window.pixel + group * g.channels :]
+        _convolve_group(
+            values, weight, bias, g, window, plan, group, part, seen, written, places.pixel, out
+        )
+
+
+@body
+def _place_strips(g, window, places, plan, first, last, seen, written):
+    """List where strips begin, in the window and in out; return the window's rows."""
+    n = first // (g.OH * plan.row_strips)
+    oh, strip = first // plan.row_strips % g.OH, first % plan.row_strips
+    top_row = n * window.height + oh * g.stride_h
+    row = top_row
+    for i in range(last - first):
+        row = n * window.height + oh * g.stride_h
+        ow = strip_start(strip, plan.height, g.OW)
+        seen[i] = ((row - top_row) * window.width + ow * g.stride_w) * window.pixel
+        written[i] = places.start + n * places.image + oh * places.row + ow * places.pixel
+        strip += 1
+        if strip == plan.row_strips:
+            strip, oh = 0, oh + 1
+            if oh == g.OH:
+                oh, n = 0, n + 1
+    return top_row, row - top_row + (g.KH - 1) * g.dilation_h + 1
+
+
+@body
+def _convolve_group(
+    values, weight, bias, g, window, plan, group, part, seen, written, out_pixel, out
+):
+    """Run through the filters of one part, two vectors at a time."""
+    first, last = chunk_bounds(part, plan.parts, chunks_of(plan.vectors, VECTORS))
+    v, stop = first * VECTORS, min(last * VECTORS, plan.vectors)
+    while v + VECTORS <= stop:
+        if plan.height == TALL:
+            zeros = tile_zeros(TALL, VECTORS, out)
+            _strips(
+                zeros,
+                values,
+                weight,
+                bias,
+                g,
+                window,
+                plan,
+                group,
+                v,
+                seen,
+                written,
+                out_pixel,
+                out,
+            )
+        elif plan.height == LOW:
+            zeros = tile_zeros(LOW, VECTORS, out)
+            _strips(
+                zeros,
+                values,
+                weight,
+                bias,
+                g,
+                window,
+                plan,
+                group,
+                v,
+                seen,
+                written,
+                out_pixel,
+                out,
+            )
+        else:
+            _strips(
+                tile_zeros(1, VECTORS, out),
+                values,
+                weight,
+                bias,
+                g,
+                window,
+                plan,
+                group,
+                v,
+                seen,
+                written,
+                out_pixel,
+                out,
+            )
+        v += VECTORS
+    if v < stop:
+        if plan.height == TALL:
+            _strips(
+                tile_zeros(TALL, 1, out),
+                values,
+                weight,
+                bias,
+                g,
+                window,
+                plan,
+                group,
+                v,
+                seen,
+                written,
+                out_pixel,
+                out,
+            )
+        elif plan.height == LOW:
+            _strips(
+                tile_zeros(LOW, 1, out),
+                values,
+                weight,
+                bias,
+                g,
+                window,
+                plan,
+                group,
+                v,
+                seen,
+                written,
+                out_pixel,
+                out,
+            )
+        else:
+            _strips(
+                tile_zeros(1, 1, out),
+                values,
+                weight,
+                bias,
+                g,
+                window,
+                plan,
+                group,
+                v,
+                seen,
+                written,
+                out_pixel,
+                out,
+            )
+
+
+@body
+def _strips(zeros, values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out):
+    width = lanes_of(out)
+    vector = group * plan.vectors + v
+    weight = weight[vector * g.taps * width :]
+    columns = g.filters - v * width
+    start = tile_load(zeros, bias, vector * width, 0)
+    for i in range(0, seen.size, 2):
+        j = min(i + 1, seen.size - 1)  # a strip without a partner is computed twice
+        upper, lower = _two_strips(start, values, seen[i], seen[j], weight, g, window, width)
+        at = group * g.filters + v * width
+        tile_store_columns(upper, out, written[i] + at, out_pixel, columns)
+        tile_store_columns(lower, out, written[j] + at, out_pixel, columns)
+
+
+@body
+def _two_strips(start, values, upper_at, lower_at, weight, g, window, width):
+    """Sum over taps and channels for two strips of pixels."""
+    upper = lower = start
+    step, vector = g.stride_w * window.pixel, g.taps * width
+    k = 0
+    for kh in range(g.KH):
+        for run in range(window.runs):
+            there = kh * window.down + run * window.right
+            for i in range(there, there + window.run):
+                upper = tile_outer(upper, values, upper_at + i, step, weight, k, vector)
+                lower = tile_outer(lower, values, lower_at + i, step, weight, k, vector)
+                k += width
+    return upper, lower
