@@ -1,40 +1,27 @@
-"""Element-wise loops. They read any memory order and write in the order of x."""
+"""Element-wise loops. They read any memory order and write in the order of x.
+
+A mask holds eight elements a byte, and chunks are cut between bytes, so that no two write to one.
+"""
 
 import numpy as np
 
+from minigrad.kernels._bits import keep_marked, keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_in_order, flat, memory_order
 
-# A mask holds eight elements a byte. Chunks are cut between bytes, so that no two write to one.
-# Bits are shifted as int32, the width of a float32, for which the compiler makes vectors.
-
 
 @body
-def _relu_byte(x, out, first, count):
-    zero = x.dtype.type(0)
-    bits = np.int32(0)
-    for k in range(count):
-        value = x[first + k]
-        stopped = value <= zero  # not `value > 0`: a NaN stays a NaN
-        out[first + k] = zero if stopped else value
-        bits |= np.int32(not stopped) << np.int32(k)
-    return bits
-
-
-@body
-def _relu_forward(x, out, mask, start, stop):
-    whole = min(stop, x.size // 8)
-    for byte in range(start, whole):
-        mask[byte] = _relu_byte(x, out, 8 * byte, 8)
-    if whole < stop:
-        mask[whole] = _relu_byte(x, out, 8 * whole, x.size - 8 * whole)
+def _part(chunk, chunks, size):
+    """Return the bytes of a mask that belong to a chunk, and their elements."""
+    start, stop = chunk_bounds(chunk, chunks, -(-size // 8))
+    return slice(start, stop), slice(8 * start, min(8 * stop, size))
 
 
 @kernel
 def _relu_forward_loop(x, out, mask, chunks):
     for chunk in prange(chunks):
-        start, stop = chunk_bounds(chunk, chunks, mask.size)
-        _relu_forward(x, out, mask, start, stop)
+        marks, part = _part(chunk, chunks, x.size)
+        keep_positive(x[part], out[part], mask[marks])
 
 
 def relu_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,29 +33,11 @@ def relu_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return out, mask
 
 
-@body
-def _relu_backward_byte(grad_out, bits, grad_x, first, count):
-    zero = grad_out.dtype.type(0)
-    for k in range(count):
-        value = grad_out[first + k]
-        grad_x[first + k] = value if (bits >> np.int32(k)) & np.int32(1) != 0 else zero
-
-
-@body
-def _relu_backward(grad_out, mask, grad_x, start, stop):
-    size = grad_out.size
-    whole = min(stop, size // 8)
-    for byte in range(start, whole):
-        _relu_backward_byte(grad_out, np.int32(mask[byte]), grad_x, 8 * byte, 8)
-    if whole < stop:
-        _relu_backward_byte(grad_out, np.int32(mask[whole]), grad_x, 8 * whole, size - 8 * whole)
-
-
 @kernel
 def _relu_backward_loop(grad_out, mask, grad_x, chunks):
     for chunk in prange(chunks):
-        start, stop = chunk_bounds(chunk, chunks, mask.size)
-        _relu_backward(grad_out, mask, grad_x, start, stop)
+        marks, part = _part(chunk, chunks, grad_out.size)
+        keep_marked(grad_out[part], mask[marks], grad_x[part])
 
 
 def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
@@ -79,3 +48,19 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
         size, flat(grad_out, order), mask, flat(grad_x, order), chunks_of(size)
     )
     return grad_x
+
+
+@kernel
+def _add_loop(x, y, out, chunks):
+    for chunk in prange(chunks):
+        start, stop = chunk_bounds(chunk, chunks, x.size)
+        # Slices, not out[start + i]: an index that might count from the end stops vectors.
+        out[start:stop] = x[start:stop] + y[start:stop]
+
+
+def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return x + y, of one shape and dtype, in the memory order of x."""
+    order = memory_order(x)
+    out = empty_in_order(x.shape, x.dtype, order)
+    _add_loop.launch(x.size, flat(x, order), flat(y, order), flat(out, order), chunks_of(x.size))
+    return out

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import kernels
 from minigrad.core.dtypes import check_dtype
 from minigrad.core.errors import DTypeError, ShapeError
 from minigrad.core.function import Function
@@ -128,13 +129,27 @@ def bad_single(name: str, *more: Any) -> list[Wrong]:
     ]
 
 
+# Elements from which a sum is shared among threads.
+_LARGE = 65_536
+
+
+def added(x: Any, y: Any) -> Any:
+    """Return x + y; NumPy adds large arrays on one thread and in fresh memory, the kernel does not.
+
+    Both give the same bits.
+    """
+    if getattr(x, "size", 0) < _LARGE or np.shape(y) != x.shape:
+        return x + y
+    return kernels.add(x, y) if x.dtype == y.dtype and x.dtype.kind == "f" else x + y
+
+
 class Add(Function):
     """z = x + y."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any) -> Any:
         ctx.shapes = np.shape(x), np.shape(y)
-        return x + y
+        return added(x, y)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:

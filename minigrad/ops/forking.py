@@ -14,7 +14,7 @@ from minigrad.core.errors import ArgumentError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
 from minigrad.ops._registry import Sample, Wrong, operation
-from minigrad.ops.arithmetic import bad_single, check_operands
+from minigrad.ops.arithmetic import added, bad_single, check_operands
 
 __all__ = ["fork"]
 
@@ -33,9 +33,9 @@ class Fork(Function):
             events.emit(events.Fanout(ctx.path, "fork", ctx.labels, grad_outs))
         # In the order of the labels, so that the announced parts sum to grad_x bit for bit; into
         # a new array, so that no part is changed after it was announced.
-        grad_x = grad_outs[0] + grad_outs[1]
+        grad_x = added(grad_outs[0], grad_outs[1])
         for grad in grad_outs[2:]:
-            grad_x = grad_x + grad
+            grad_x = added(grad_x, grad)
         return grad_x
 
 

@@ -18,6 +18,7 @@ from minigrad.core.tensor import Tensor
 from minigrad.ops._images import check_images
 from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import ReLU
+from minigrad.ops.arithmetic import added
 from minigrad.ops.conv import Conv2d, conv_options
 from minigrad.ops.dropout import DropPath, kept
 from minigrad.ops.indexing import GetItem, Pad
@@ -240,7 +241,7 @@ class ResidualUnit(Function):
                 f"shape {s.shape}. Give the identity path a projection (conv_step with the stride "
                 f"of the convolution path), or zero_pad_steps."
             )
-        y, ctx.activation = path_forward(f + s, activation, (), (any(ctx.needs),))
+        y, ctx.activation = path_forward(added(f, s), activation, (), (any(ctx.needs),))
         layers = (*ctx.conv_path, *ctx.identity_path, *ctx.activation)
         # All that the layers saved, so that an in-place write to any of it is caught.
         ctx.save(*[array for layer in layers for array in layer.saved])
@@ -261,7 +262,7 @@ class ResidualUnit(Function):
             parts = (grad_conv, grad_identity)
             events.emit(events.Fanout(ctx.path, "residual", ("conv", "identity"), parts))
         # 5. The adjoint of copying is adding: x went both ways, so both ways come back.
-        grad_x = grad_conv + grad_identity
+        grad_x = added(grad_conv, grad_identity)
         return grad_x, *conv_grads, *identity_grads
 
 

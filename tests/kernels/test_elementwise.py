@@ -36,6 +36,16 @@ def test_relu_equals_its_twin_to_the_bit(dtype):
         np.testing.assert_array_equal(grad_x, naive_grad, strict=True)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_add_equals_its_twin_and_numpy_to_the_bit(dtype):
+    rng = np.random.default_rng(0)
+    for x in _arrays(rng, dtype):
+        y = rng.standard_normal(x.shape[::-1]).astype(dtype).T
+        for out in kernels.add(x, y), kernels.implementation("add", "reference")(x, y):
+            np.testing.assert_array_equal(out, x + y, strict=True)
+            assert memory_order(out) == memory_order(x) or out.size <= 1
+
+
 def test_relu_keeps_channels_last_memory():
     x = np.ones((2, 5, 7, 3), np.float32).transpose(0, 3, 1, 2)
     out, mask = kernels.relu_forward(x)
@@ -57,11 +67,12 @@ def test_relu_lets_a_nan_through_and_stops_at_zero(form):
         )
 
 
-@pytest.mark.parametrize("name", ["relu_forward", "relu_backward"])
-def test_relu_is_the_same_bits_in_the_serial_and_the_parallel_build(name):
+@pytest.mark.parametrize("name", ["relu_forward", "relu_backward", "add"])
+def test_serial_and_parallel_builds_give_the_same_bits(name):
     x = np.random.default_rng(1).standard_normal((37, 1117)).astype(np.float32)
     _, mask = kernels.relu_forward(x)
-    args = (x,) if name == "relu_forward" else (x, mask, memory_order(x))
+    others = {"relu_forward": (), "relu_backward": (mask, memory_order(x)), "add": (x[::-1],)}
+    args = x, *others[name]
     parallel = getattr(kernels, name)(*args)
     with kernels.serial_only():
         serial = getattr(kernels, name)(*args)

@@ -45,3 +45,19 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
     grad_x = empty_in_order(grad_out.shape, grad_out.dtype, order)
     flat(grad_x, order)[...] = np.where(passed, flat(grad_out, order), 0)
     return grad_x
+
+
+def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return x + y, the same bits as NumPy's sum, on all threads.
+
+    Parameters
+    ----------
+    x, y : ndarray, one shape and one dtype
+
+    Returns
+    -------
+    out : ndarray, shape and memory order of x
+    """
+    out = empty_in_order(x.shape, np.result_type(x, y), memory_order(x))
+    np.add(x, y, out=out)
+    return out

@@ -1,0 +1,127 @@
+"""Masks of one bit an element, made and used a vector at a time.
+
+A comparison of vectors yields a vector of bits, which in memory is the mask itself: the lowest bit
+of the first byte belongs to the first element. The compiler does not find this in a loop over
+bits, so two intrinsics say it; the loops around them take runs of any length.
+
+Arrays are flat. The first element of x belongs to the first bit of the mask.
+"""
+
+from typing import Any
+
+import numba
+import numba.extending
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from minigrad.kernels._jit import body
+
+__all__ = ["keep_marked", "keep_positive"]
+
+# Any: the one makes its names while it runs; what the other makes takes one argument less when
+# compiled code calls it.
+config: Any = numba.config
+intrinsic: Any = numba.extending.intrinsic
+
+# Elements of a vector: LLVM splits it where the host's are shorter.
+_LANES = 16
+
+
+class _Emitter:
+    """The instructions that both intrinsics are made of."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, dtype: types.Float) -> None:
+        self.context, self.builder = context, builder
+        element = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
+        self.vector, self.bits = ir.VectorType(element, _LANES), ir.IntType(_LANES)
+        self.zeros = ir.Constant(self.vector, None)
+
+    def place(self, kind: types.Array, array: ir.Value, at: ir.Value, item: ir.Type) -> ir.Value:
+        data = self.context.make_array(kind)(self.context, self.builder, array).data
+        return self.builder.bitcast(self.builder.gep(data, [at]), item.as_pointer())
+
+    def values(self, kind: types.Array, array: ir.Value, at: ir.Value) -> ir.Value:
+        """Point at the vector that begins with an element."""
+        return self.place(kind, array, at, self.vector)
+
+    def mask(self, kind: types.Array, array: ir.Value, at: ir.Value) -> ir.Value:
+        """Point at the bits of that vector."""
+        byte = self.builder.lshr(at, ir.Constant(at.type, 3))
+        return self.place(kind, array, byte, self.bits)
+
+    def load(self, pointer: ir.Value, alignment: int) -> ir.Value:
+        value = self.builder.load(pointer)
+        value.align = alignment
+        return value
+
+
+@intrinsic
+def _keep_positive(typing_context, x, out, mask, at):
+    """Write the elements of one vector that are not <= 0, else 0, and the bits that say which."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        x_value, out_value, mask_value, at = args
+        to, alignment = _Emitter(context, builder, x.dtype), x.dtype.bitwidth // 8
+        value = to.load(to.values(x, x_value, at), alignment)
+        passed = builder.fcmp_unordered(">", value, to.zeros)  # unordered: a NaN passes
+        kept = builder.select(passed, value, to.zeros)
+        builder.store(kept, to.values(out, out_value, at)).align = alignment
+        bits = builder.bitcast(passed, to.bits)
+        builder.store(bits, to.mask(mask, mask_value, at)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(x, out, mask, types.intp), emit
+
+
+@intrinsic
+def _keep_marked(typing_context, x, mask, out, at):
+    """Write the elements of one vector whose bit is set, else 0."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        x_value, mask_value, out_value, at = args
+        to, alignment = _Emitter(context, builder, x.dtype), x.dtype.bitwidth // 8
+        value = to.load(to.values(x, x_value, at), alignment)
+        bits = to.load(to.mask(mask, mask_value, at), 1)
+        marked = builder.bitcast(bits, ir.VectorType(ir.IntType(1), _LANES))
+        kept = builder.select(marked, value, to.zeros)
+        builder.store(kept, to.values(out, out_value, at)).align = alignment
+        return context.get_dummy_value()
+
+    return types.void(x, mask, out, types.intp), emit
+
+
+if config.DISABLE_JIT:
+
+    def _keep_positive(x: np.ndarray, out: np.ndarray, mask: np.ndarray, at: int) -> None:
+        value = x[at : at + _LANES]
+        passed = ~(value <= 0)
+        mask[at // 8 : (at + _LANES) // 8] = np.packbits(passed, bitorder="little")
+        out[at : at + _LANES] = np.where(passed, value, 0)
+
+    def _keep_marked(x: np.ndarray, mask: np.ndarray, out: np.ndarray, at: int) -> None:
+        marked = np.unpackbits(mask[at // 8 : (at + _LANES) // 8], bitorder="little")
+        out[at : at + _LANES] = np.where(marked, x[at : at + _LANES], 0)
+
+
+@body
+def keep_positive(x, out, mask):
+    """Write max(x, 0) to out, which may be x itself, and the bits of what passed to mask."""
+    zero, whole = x.dtype.type(0), x.size // _LANES * _LANES
+    for at in range(0, whole, _LANES):
+        _keep_positive(x, out, mask, at)
+    mask[whole // 8 :] = 0
+    for i in range(whole, x.size):
+        passed = not x[i] <= zero
+        out[i] = x[i] if passed else zero
+        mask[i // 8] |= np.uint8(passed) << np.uint8(i % 8)
+
+
+@body
+def keep_marked(x, mask, out):
+    """Write the elements of x whose bit is set to out, which may be x itself, and else 0."""
+    zero, whole = x.dtype.type(0), x.size // _LANES * _LANES
+    for at in range(0, whole, _LANES):
+        _keep_marked(x, mask, out, at)
+    for i in range(whole, x.size):
+        out[i] = x[i] if mask[i // 8] >> np.uint8(i % 8) & np.uint8(1) else zero
