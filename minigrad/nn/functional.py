@@ -3,7 +3,8 @@
 ``import minigrad.nn.functional as F``. Array operations with torch's names (``F.cat``, ``F.sum``
 with ``dim``) stand here too, from ``torch_names.py``. Gradients, errors and examples are told by
 the operations they call. What torch offers beyond these arguments is left out, so that asking for
-it is an error. Arguments that come in another order than torch's can only be given by name.
+it is an error. Arguments that come in another order than torch's can only be given by name. One
+image alone, (C, H, W), may be convolved and pooled.
 
 Examples
 --------
@@ -13,6 +14,8 @@ Examples
 array([[0.5, 0.5]], dtype=float32)
 """
 
+from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 from minigrad import ops
@@ -20,6 +23,8 @@ from minigrad.core.errors import ArgumentError
 from minigrad.core.tensor import Tensor
 from minigrad.nn import torch_names
 from minigrad.nn.torch_names import *  # noqa: F403 (its __all__ is the list of names)
+from minigrad.nn.torch_names import dims_of
+from minigrad.ops.shaping import shape_of
 
 __all__ = [
     "adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "conv2d",
@@ -75,12 +80,14 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 def softmax(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """Probabilities along a dim: :func:`minigrad.softmax`."""
-    return ops.softmax(input if dtype is None else ops.astype(input, dtype), dim)
+    input = input if dtype is None else ops.astype(input, dtype)
+    return ops.softmax(input, dims_of(input, dim))
 
 
 def log_softmax(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """Logarithms of probabilities along a dim: :func:`minigrad.log_softmax`."""
-    return ops.log_softmax(input if dtype is None else ops.astype(input, dtype), dim)
+    input = input if dtype is None else ops.astype(input, dtype)
+    return ops.log_softmax(input, dims_of(input, dim))
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -90,6 +97,13 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
 
 
 # Layers.
+
+
+def _on_images(operation: Callable[..., Tensor], input: Any, *settings: Any) -> Tensor:
+    """``operation(input, ...)`` of images; one alone, (C, H, W), gets a batch axis on the way."""
+    if getattr(input, "ndim", 4) != 3:
+        return operation(input, *settings)
+    return ops.squeeze(operation(ops.expand_dims(input, 0), *settings), 0)
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
@@ -107,7 +121,7 @@ def conv2d(
     groups: int = 1,
 ) -> Tensor:
     """Convolution of images: :func:`minigrad.conv2d`."""
-    return ops.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    return _on_images(ops.conv2d, input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv_transpose2d(
@@ -121,9 +135,8 @@ def conv_transpose2d(
     dilation: Any = 1,
 ) -> Tensor:
     """The adjoint of convolution, as a layer: :func:`minigrad.conv_transpose2d`."""
-    return ops.conv_transpose2d(
-        input, weight, bias, stride, padding, output_padding, groups, dilation
-    )
+    settings = stride, padding, output_padding, groups, dilation
+    return _on_images(ops.conv_transpose2d, input, weight, bias, *settings)
 
 
 def batch_norm(
@@ -163,7 +176,8 @@ def max_pool2d(
     ceil_mode: bool = False,
 ) -> Tensor:
     """Largest entry of each window: :func:`minigrad.max_pool2d`."""
-    return ops.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+    settings = kernel_size, stride, padding, dilation, ceil_mode
+    return _on_images(ops.max_pool2d, input, *settings)
 
 
 def avg_pool2d(
@@ -176,14 +190,13 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Tensor:
     """Mean of each window: :func:`minigrad.avg_pool2d`."""
-    return ops.avg_pool2d(
-        input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    )
+    settings = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    return _on_images(ops.avg_pool2d, input, *settings)
 
 
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
     """Means of windows that give the size asked for: :func:`minigrad.adaptive_avg_pool2d`."""
-    return ops.adaptive_avg_pool2d(input, output_size)
+    return _on_images(ops.adaptive_avg_pool2d, input, output_size)
 
 
 def interpolate(
@@ -192,12 +205,28 @@ def interpolate(
     scale_factor: Any = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
 ) -> Tensor:
-    """Images in another size: :func:`minigrad.upsample`."""
+    """Images in another size: :func:`minigrad.upsample`.
+
+    ``recompute_scale_factor`` replaces a scale factor by the ratio of the sizes that it leads to.
+    """
+    if recompute_scale_factor:
+        none_of_them = input[:0]  # tells the size too
+        size, scale_factor = ops.upsample(none_of_them, scale_factor, size).shape[2:], None
     return ops.upsample(input, scale_factor, size, mode, bool(align_corners))
 
 
-upsample = interpolate  # torch's older name
+def upsample(
+    input: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """Torch's older name of :func:`interpolate`."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
 
 # torch's name of a mode -> NumPy's, which minigrad.pad uses.
 _PAD_MODES = {"replicate": "edge", "circular": "wrap"}
@@ -206,18 +235,37 @@ _PAD_MODES = {"replicate": "edge", "circular": "wrap"}
 def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
     """Entries put around input: :func:`minigrad.pad`.
 
-    ``pad`` is flat and begins with the last dim: (left, right, top, bottom, ...).
+    ``pad`` is flat and begins with the last dim: (left, right, top, bottom, ...). In mode
+    "constant", negative widths cut entries off.
     """
-    flat = list(pad)
-    if len(flat) % 2 or len(flat) > 2 * input.ndim:
+    shape = shape_of("pad", input)
+    flat = list(pad) if isinstance(pad, tuple | list) else [pad]
+    if len(flat) % 2 or len(flat) > 2 * len(shape):
         raise ArgumentError(
             f"pad: two widths for each dim, the last dim first, are needed, got {len(flat)} for an "
-            f"input of shape {input.shape}. Pass for example (left, right, top, bottom)."
+            f"input of shape {shape}. Pass for example (left, right, top, bottom)."
         )
     pairs = [tuple(flat[i : i + 2]) for i in range(0, len(flat), 2)][::-1]
-    widths = [(0, 0)] * (input.ndim - len(pairs)) + pairs
+    widths = [(0, 0)] * (len(shape) - len(pairs)) + pairs
+    if mode == "constant" and all(isinstance(n, Integral) for n in flat):
+        input, widths = _cut(input, shape, widths)
     value = 0 if value is None else value
     return ops.pad(input, widths, _PAD_MODES.get(mode, mode), constant_values=value)
+
+
+def _cut(input: Any, shape: Any, widths: Any) -> tuple[Tensor, Any]:
+    """The input without what negative widths take off, and the other widths."""
+    inside = []
+    for n, (before, after) in zip(shape, widths, strict=True):
+        first, last = max(0, -before), n - max(0, -after)
+        if first > last:
+            raise ArgumentError(
+                f"pad: negative widths cut off at most the {n} entries there are, got "
+                f"{(before, after)} for an input of shape {shape}. Pass smaller ones."
+            )
+        inside.append(slice(first, last))
+    rest = [(max(0, before), max(0, after)) for before, after in widths]
+    return (input if rest == widths else ops.getitem(input, tuple(inside))), rest
 
 
 # Losses.

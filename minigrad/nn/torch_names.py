@@ -11,6 +11,7 @@ from minigrad import ops
 from minigrad.core.errors import ArgumentError
 from minigrad.core.shapes import normalize_axes
 from minigrad.core.tensor import Tensor
+from minigrad.ops.shaping import shape_of
 
 __all__ = [
     "abs", "add", "amax", "amin", "broadcast_to", "cat", "clamp", "div", "eq", "exp", "flatten",
@@ -126,39 +127,63 @@ def ge(input: Any, other: Any) -> Tensor:
 # Reductions.
 
 
-def _axes(dim: Any) -> Any:
+def dims_of(input: Any, dim: Any) -> Any:
+    """``dim``, or none of a number, which in torch counts as having one dim."""
+    named = tuple(dim) if isinstance(dim, tuple | list) else (dim,)
+    return () if getattr(input, "ndim", 0) == 0 and named in ((0,), (-1,)) else dim
+
+
+def _axes(input: Any, dim: Any) -> Any:
     """No dims named means all of them, as it does in torch; in NumPy () means none."""
+    dim = dims_of(input, dim)
     return None if isinstance(dim, tuple | list) and not dim else dim
 
 
 def sum(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Sum over dims: :func:`minigrad.sum`."""
-    return ops.sum(input, _axes(dim), keepdims=keepdim)
+    return ops.sum(input, _axes(input, dim), keepdims=keepdim)
 
 
 def mean(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Mean over dims: :func:`minigrad.mean`."""
-    return ops.mean(input, _axes(dim), keepdims=keepdim)
+    return ops.mean(input, _axes(input, dim), keepdims=keepdim)
 
 
-def var(input: Any, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """Variance over dims, divided by their size less the correction: :func:`minigrad.var`."""
-    return ops.var(input, _axes(dim), ddof=correction, keepdims=keepdim)
+def var(
+    input: Any,
+    dim: Any = None,
+    *,
+    unbiased: bool | None = None,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> Tensor:
+    """Variance over dims, divided by their size less the correction: :func:`minigrad.var`.
+
+    ``unbiased`` is torch's older word: True is a correction of 1, which is the default, False 0.
+    """
+    if unbiased is not None and correction is not None:
+        raise ArgumentError(
+            f"var: either unbiased or correction is needed, got unbiased={unbiased} and "
+            f"correction={correction}. Leave unbiased out."
+        )
+    if correction is None:
+        correction = 0 if unbiased is False else 1
+    return ops.var(input, _axes(input, dim), ddof=correction, keepdims=keepdim)
 
 
 def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Largest entry over dims; ties share the gradient: :func:`minigrad.max`."""
-    return ops.max(input, _axes(dim), keepdims=keepdim)
+    return ops.max(input, _axes(input, dim), keepdims=keepdim)
 
 
 def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Smallest entry over dims; ties share the gradient: :func:`minigrad.min`."""
-    return ops.min(input, _axes(dim), keepdims=keepdim)
+    return ops.min(input, _axes(input, dim), keepdims=keepdim)
 
 
 def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Tensor:
     """log sum exp(input) over dims: :func:`minigrad.logsumexp`."""
-    return ops.logsumexp(input, _axes(dim), keepdims=keepdim)
+    return ops.logsumexp(input, _axes(input, dim), keepdims=keepdim)
 
 
 # Shapes.
@@ -176,8 +201,9 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def squeeze(input: Any, dim: Any = None) -> Tensor:
     """Dims of size 1 dropped, others left: :func:`minigrad.squeeze`."""
-    dims = normalize_axes("squeeze", dim, input.ndim)
-    return ops.squeeze(input, tuple(d for d in dims if input.shape[d] == 1))
+    shape = shape_of("squeeze", input)
+    dims = normalize_axes("squeeze", dims_of(input, dim), len(shape))
+    return ops.squeeze(input, tuple(d for d in dims if shape[d] == 1))
 
 
 def unsqueeze(input: Any, dim: int) -> Tensor:
@@ -187,8 +213,8 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
 
 def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
     """Two dims exchanged: :func:`minigrad.transpose` with all axes named."""
-    order = list(range(input.ndim))
-    (a,), (b,) = (normalize_axes("transpose", dim, input.ndim) for dim in (dim0, dim1))
+    order = list(range(len(shape_of("transpose", input))))
+    (a,), (b,) = (normalize_axes("transpose", (dim,), len(order)) for dim in (dim0, dim1))
     order[a], order[b] = b, a
     return ops.transpose(input, tuple(order))
 
@@ -217,8 +243,9 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Tenso
     """Parts of one size, the last maybe smaller, or of the sizes given: :func:`minigrad.split`."""
     if not isinstance(split_size_or_sections, int):
         return ops.split(tensor, axis=dim, sizes=split_size_or_sections)
-    (axis,) = normalize_axes("split", dim, tensor.ndim)
-    step, n = split_size_or_sections, tensor.shape[axis]
+    shape = shape_of("split", tensor)
+    (axis,) = normalize_axes("split", (dim,), len(shape))
+    step, n = split_size_or_sections, shape[axis]
     if step < 1:
         raise ArgumentError(
             f"split: the size of the parts is a positive int, got {step}. Pass for example 1."

@@ -14,7 +14,7 @@ from minigrad.ops import registry
 rng = np.random.default_rng(11)
 X, Y = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 4))
 POSITIVE = np.abs(X) + 0.5
-IMAGE = rng.standard_normal((2, 4, 6, 5))
+IMAGE, NUMBER = rng.standard_normal((2, 4, 6, 5)), rng.standard_normal(())
 LABELS, WEIGHT = rng.integers(0, 3, (2, 4)), rng.uniform(0.5, 2, 3)
 
 # Each entry is a call, with the arguments in torch's order; float arrays are differentiated.
@@ -40,6 +40,8 @@ CALLS = {
             {"input": X, "dim": 1},
             {"input": X, "dim": (0, -1), "keepdim": True},
             {"input": X, "dim": ()},
+            {"input": NUMBER, "dim": 0},
+            {"input": NUMBER, "dim": (-1,), "keepdim": True},
         ]
         for name in ("sum", "mean", "amax", "amin")
     },
@@ -47,14 +49,21 @@ CALLS = {
         {"input": X},
         {"input": X, "dim": (0, 2)},
         {"input": X, "dim": 1, "correction": 0, "keepdim": True},
+        {"input": X, "dim": 1, "unbiased": True},
+        {"input": X, "dim": 1, "unbiased": False},
     ],
-    "logsumexp": [{"input": X, "dim": 1}, {"input": X, "dim": (0, 2), "keepdim": True}],
+    "logsumexp": [
+        {"input": X, "dim": 1},
+        {"input": X, "dim": (0, 2), "keepdim": True},
+        {"input": NUMBER, "dim": 0},
+    ],
     "reshape": [{"input": X, "shape": (4, -1)}],
     "flatten": [{"input": X}, {"input": X, "start_dim": 1, "end_dim": -1}],
     "squeeze": [
         {"input": X[:, :1, :, None]},
         {"input": X[:, :1], "dim": 1},
         {"input": X[:, :1], "dim": (0, -2)},
+        {"input": NUMBER, "dim": 0},
     ],
     "unsqueeze": [{"input": X, "dim": -1}],
     "transpose": [{"input": X, "dim0": 0, "dim1": -1}],
@@ -74,8 +83,12 @@ CALLS = {
     "sigmoid": [{"input": X}],
     "tanh": [{"input": X}],
     "softplus": [{"input": X, "beta": 2.0, "threshold": 1.0}],
-    "softmax": [{"input": X, "dim": 1}, {"input": X.astype(np.float32), "dim": 1}],
-    "log_softmax": [{"input": X, "dim": 0}],
+    "softmax": [
+        {"input": NUMBER, "dim": -1},
+        {"input": X, "dim": 1},
+        {"input": X.astype(np.float32), "dim": 1},
+    ],
+    "log_softmax": [{"input": X, "dim": 0}, {"input": NUMBER, "dim": 0}],
     "dropout": [{"input": X, "p": 0.5, "training": False}, {"input": X, "p": 1.0}],
     "linear": [
         {"input": X, "weight": rng.standard_normal((5, 4)), "bias": rng.standard_normal(5)},
@@ -92,6 +105,7 @@ CALLS = {
             "groups": 2,
         },
         {"input": IMAGE, "weight": rng.standard_normal((3, 4, 3, 3)), "padding": "same"},
+        {"input": IMAGE[0], "weight": rng.standard_normal((3, 4, 3, 3)), "stride": 2},
     ],
     "conv_transpose2d": [
         {
@@ -103,7 +117,8 @@ CALLS = {
             "output_padding": 1,
             "groups": 2,
             "dilation": (1, 2),
-        }
+        },
+        {"input": IMAGE[0], "weight": rng.standard_normal((4, 3, 3, 2)), "stride": 2},
     ],
     "batch_norm": [
         {
@@ -121,6 +136,7 @@ CALLS = {
     "local_response_norm": [{"input": IMAGE, "size": 3, "alpha": 0.1, "beta": 0.5, "k": 2.0}],
     "max_pool2d": [
         {"input": IMAGE, "kernel_size": 2},
+        {"input": IMAGE[0], "kernel_size": 2},
         {
             "input": IMAGE,
             "kernel_size": (3, 2),
@@ -132,6 +148,7 @@ CALLS = {
     ],
     "avg_pool2d": [
         {"input": IMAGE, "kernel_size": 2},
+        {"input": IMAGE[0], "kernel_size": 2},
         {
             "input": IMAGE,
             "kernel_size": 3,
@@ -142,16 +159,30 @@ CALLS = {
             "divisor_override": None,
         },
     ],
-    "adaptive_avg_pool2d": [{"input": IMAGE, "output_size": (4, 3)}],
+    "adaptive_avg_pool2d": [
+        {"input": IMAGE, "output_size": (4, 3)},
+        {"input": IMAGE[0], "output_size": 1},
+    ],
     "interpolate": [
         {"input": IMAGE, "scale_factor": 2},
         {"input": IMAGE, "size": (7, 11), "mode": "bilinear", "align_corners": True},
         {"input": IMAGE, "size": None, "scale_factor": 1.5, "mode": "bilinear"},
+        *[
+            {
+                "input": IMAGE,
+                "scale_factor": (1.3, 1.7),
+                "mode": "bilinear",
+                "recompute_scale_factor": recompute,
+            }
+            for recompute in (False, True)
+        ],
     ],
     "upsample": [{"input": IMAGE, "size": None, "scale_factor": 2, "mode": "nearest"}],
     "pad": [
         {"input": IMAGE, "pad": (1, 2)},
         {"input": IMAGE, "pad": (1, 2, 0, 3), "mode": "constant", "value": 2.5},
+        {"input": IMAGE, "pad": (-1, 2, -2, -3), "value": 2.5},
+        {"input": IMAGE, "pad": (-1, -2)},
         {"input": IMAGE, "pad": (1, 2, 2, 1), "mode": "reflect"},
         {"input": IMAGE, "pad": (1, 2, 0, 3), "mode": "replicate"},
         {"input": IMAGE, "pad": (1, 2, 3, 0), "mode": "circular"},
@@ -311,6 +342,24 @@ def test_inplace_is_refused(name):
     assert str(raised.value) == (
         f"{name}: inplace=True would write into its input, and a tensor is never written to. "
         f"Leave inplace out, and use what is returned: x = {name}(x)."
+    )
+
+
+def test_cutting_off_more_than_there_is_is_refused():
+    with pytest.raises(ArgumentError) as raised:
+        F.pad(X, (-3, -2))
+    assert str(raised.value) == (
+        "pad: negative widths cut off at most the 4 entries there are, got (-3, -2) for an input "
+        "of shape (2, 3, 4). Pass smaller ones."
+    )
+
+
+def test_two_words_for_the_divisor_of_var_are_refused():
+    with pytest.raises(ArgumentError) as raised:
+        F.var(X, unbiased=False, correction=1)
+    assert str(raised.value) == (
+        "var: either unbiased or correction is needed, got unbiased=False and correction=1. Leave "
+        "unbiased out."
     )
 
 
