@@ -41,7 +41,7 @@ class Progress:
             columns.TimeRemainingColumn(),
         )
         self._task = self._bar.add_task(
-            self._title(run),
+            "compiling kernels",  # what the first step does, for half a minute on a new machine
             total=epochs * len(run.train_loader),
             completed=run.step,
             loss=float("nan"),
