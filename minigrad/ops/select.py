@@ -208,11 +208,20 @@ def minimum(x: Any, y: Any) -> Tensor:
     return Minimum.apply(x, y)
 
 
+def _adapted(bound: Any, x: Any) -> Any:
+    """A bound for x; integers adapt to floats, as Python numbers do, where NumPy widens float32."""
+    dtype = np.result_type(x)
+    if bound is None or dtype.kind in "biu" or np.result_type(bound).kind not in "biu":
+        return bound
+    return np.asarray(bound, dtype)
+
+
 class Clip(Function):
     """y = min(max(x, low), high)."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, low: Any, high: Any) -> Any:
+        low, high = _adapted(low, x), _adapted(high, x)
         ctx.save(x, low, high)
         raised = x if low is None else _larger(x, low)
         return raised if high is None else _smaller(raised, high)
@@ -223,7 +232,8 @@ class Clip(Function):
         real_x = np.real(x)
         real_low = -np.inf if low is None else np.real(low)
         real_high = np.inf if high is None else np.real(high)
-        below = (real_x < real_low) & (real_low < real_high)
+        crossed = high is not None and real_low >= real_high
+        below = (real_x < real_low) & np.logical_not(crossed)
         above = (real_x > real_high) | (real_low > real_high)
         inside = (real_x >= real_low) & (real_x <= real_high)
         return tuple(

@@ -41,6 +41,7 @@ def test_clip_gives_the_gradient_to_whatever_is_the_result():
     equal(grad_x, [0, 2, 0, 0])
     equal(grad_low, [1, 0, 0, 0])
     equal(grad_high, [0, 0, 3, 4])
+    equal(gradients(lambda x, low: mg.clip(x, min=low), [1.0], [np.inf]), [[0], [1]])
 
 
 def test_clip_is_nan_where_anything_is_and_has_no_gradient_there():
@@ -54,6 +55,7 @@ def test_clip_of_integers_promotes_as_numpy_does():
     assert mg.clip(x, 1, 2).dtype == x.dtype
     assert mg.clip(x, max=2).dtype == x.dtype
     equal(mg.clip(x, 0.5, 2.5).data, [0.5, 1, 2, 2.5])
+    assert mg.clip(np.ones(4, np.float32), x).dtype == np.float32
 
 
 @pytest.mark.parametrize(
