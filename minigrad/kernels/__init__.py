@@ -39,8 +39,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "update": ("sgd_step", "adam_step", "rmsprop_step", "sum_of_squares"),
 }
 
-# Served from ``_threads.py``, which imports Numba.
-_THREADS = ("get_num_threads", "set_num_threads")
+# Functions that are no kernels, from files that import Numba: they are served when first asked for.
+_SERVED = {
+    "get_num_threads": "_threads",
+    "set_num_threads": "_threads",
+    "host": "_host",
+    "watch_compilation": "_host",
+    "copy": "_limits",
+    "multiply_adds": "_limits",
+}
 
 _FORMS = ("fast", "reference")
 _FAMILY_OF = {name: family for family, members in FAMILIES.items() for name in members}
@@ -128,8 +135,8 @@ def _dispatching(name: str) -> Callable[..., Any]:
 def __getattr__(name: str) -> Any:
     if name in _FAMILY_OF:
         value = _dispatching(name)
-    elif name in _THREADS:
-        value = getattr(importlib.import_module("minigrad.kernels._threads"), name)
+    elif name in _SERVED:
+        value = getattr(importlib.import_module(f"minigrad.kernels.{_SERVED[name]}"), name)
     else:
         raise AttributeError(f"module 'minigrad.kernels' has no attribute {name!r}")
     globals()[name] = value  # the next look-up finds it without coming here
@@ -137,4 +144,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_FAMILY_OF, *_THREADS})
+    return sorted({*globals(), *_FAMILY_OF, *_SERVED})

@@ -27,7 +27,8 @@ BELOW |= {
     "inspect": {"inspect"} | LOWER,
     "train": {"train", "check", "inspect"} | LOWER,
     "testing": {"testing", "check"} | LOWER,
-    "cli": {"cli", "train", "check", "inspect"} | LOWER,
+    "bench": {"bench", "check"} | LOWER,
+    "cli": {"cli", "train", "check", "inspect", "bench"} | LOWER,
 }
 OUTSIDE = set(sys.stdlib_module_names) | {"numpy", "numba", "llvmlite", "minigrad"}
 MAX_FILE, MAX_FUNCTION = 500, 60

@@ -1,0 +1,120 @@
+"""Torch's side of the cases: the same arrays, in both layouts, by the calls torch itself makes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.bench.case import Contenders
+from minigrad.bench.shapes import Conv
+from minigrad.core.errors import MissingExtra
+
+__all__ = ["CHANNELS_LAST", "Torch", "load_torch"]
+
+CHANNELS_LAST, DEFAULT = "torch channels_last", "torch"
+
+
+def load_torch() -> Any:
+    """Import torch, or say how to get it."""
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtra(
+            "minigrad bench: --against torch needs torch, which is not installed. "
+            'Install it with: pip install "minigrad[compare]".'
+        ) from None
+    return torch
+
+
+class Torch:
+    """Contenders made of torch.
+
+    Parameters
+    ----------
+    threads : int
+        As many as minigrad has.
+    compiled : bool
+        Whether networks are also run through ``torch.compile``, which takes up to half a minute a
+        network.
+    """
+
+    def __init__(self, threads: int, compiled: bool = False) -> None:
+        self.torch = load_torch()
+        self.torch.set_num_threads(threads)
+        self.compiled = compiled
+
+    def tensors(self, *arrays: np.ndarray) -> dict[str, list[Any]]:
+        """The arrays in both layouts; those of four axes are images and have one."""
+        torch = self.torch
+        layouts = {CHANNELS_LAST: torch.channels_last, DEFAULT: torch.contiguous_format}
+        return {
+            name: [
+                torch.from_numpy(np.ascontiguousarray(a)).contiguous(memory_format=layout)
+                if a.ndim == 4
+                else torch.from_numpy(np.ascontiguousarray(a))
+                for a in arrays
+            ]
+            for name, layout in layouts.items()
+        }
+
+    def both(self, make: Callable[..., Callable[[], Any]], *arrays: np.ndarray) -> Contenders:
+        """One contender for each layout; nothing requires a gradient, so no graph is recorded."""
+        return {name: make(*given) for name, given in self.tensors(*arrays).items()}
+
+    def conv(self, name: str, conv: Conv, x: Any, weight: Any, grad_out: Any) -> Contenders:
+        """A convolution, or one of its gradients alone."""
+        convolution = self.torch.nn.functional.conv2d
+        backward = self.torch.ops.aten.convolution_backward
+        settings = ([conv.stride] * 2, [conv.padding] * 2, [conv.dilation] * 2)
+        mask = [name == "conv2d_grad_input", name == "conv2d_grad_weight", False]
+
+        def make(x: Any, weight: Any, grad_out: Any) -> Callable[[], Any]:
+            if name == "conv2d_forward":
+                return lambda: convolution(x, weight, None, *settings, conv.groups)
+            return lambda: backward(
+                grad_out, x, weight, None, *settings, False, [0, 0], conv.groups, mask
+            )
+
+        return self.both(make, x, weight, grad_out)
+
+    def batch_norm(self, name: str, x: Any, weight: Any, bias: Any, grad: Any) -> Contenders:
+        """Batch norm in training, or its backward with the statistics of a normal distribution."""
+        torch, aten = self.torch, self.torch.ops.aten
+        zeros, ones = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
+
+        def make(x: Any, weight: Any, bias: Any, grad: Any) -> Callable[[], Any]:
+            if name == "batch_norm_training":
+                return lambda: torch.native_batch_norm(
+                    x, weight, bias, None, None, True, 0.1, 1e-5
+                )[0]
+            return lambda: aten.native_batch_norm_backward(
+                grad, x, weight, None, None, zeros, ones, True, 1e-5, [True, True, True]
+            )[0]
+
+        return self.both(make, x, weight, bias, grad)
+
+    def pool(self, name: str, x: Any, geometry: Any, grad_out: Any) -> Contenders:
+        """Max pooling with the places of the winners, or its backward from them."""
+        aten = self.torch.ops.aten
+        settings = [list(pair) for pair in geometry]
+
+        def make(x: Any, grad_out: Any) -> Callable[[], Any]:
+            if name == "max_pool2d_forward":
+                return lambda: aten.max_pool2d_with_indices(x, *settings)[0]
+            places = aten.max_pool2d_with_indices(x, *settings)[1]
+            backward = aten.max_pool2d_with_indices_backward
+            return lambda: backward(grad_out, x, *settings, False, places)
+
+        return self.both(make, x, grad_out)
+
+    def relu(self, name: str, x: Any, grad_out: Any) -> Contenders:
+        """The ReLU, or its backward."""
+        torch = self.torch
+
+        def make(x: Any, grad_out: Any) -> Callable[[], Any]:
+            if name == "relu_forward":
+                return lambda: torch.relu(x)
+            result = torch.relu(x)
+            return lambda: torch.ops.aten.threshold_backward(grad_out, result, 0)
+
+        return self.both(make, x, grad_out)

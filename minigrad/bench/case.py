@@ -1,0 +1,159 @@
+"""What a line of the benchmark is, and how the results of its contenders are checked."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Case", "Verdict", "Work", "normal", "verify", "whole_numbers"]
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+Contenders = dict[str, Callable[[], Any]]
+
+# Of a typical value of the result. Rounding in float32 stays a hundred times below; an index that
+# is off by one does not.
+TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether a contender's result is right.
+
+    Attributes
+    ----------
+    exact : bool or None
+        Whether whole numbers gave the very bits; None where they cannot, as behind a root.
+    error : float or None
+        Largest difference from float64 on random numbers, as a part of the result's typical size.
+    """
+
+    exact: bool | None
+    error: float | None
+    right: bool
+
+    def __str__(self) -> str:
+        if not self.right:
+            return "WRONG RESULT" if self.error is None else f"WRONG RESULT, error {self.error:.1e}"
+        exact = {True: ["exact"], False: ["not exact"], None: []}[self.exact]
+        return ", ".join(exact + ([] if self.error is None else [f"error {self.error:.0e}"]))
+
+
+@dataclasses.dataclass
+class Work:
+    """Contenders over one set of arrays.
+
+    Attributes
+    ----------
+    contenders : dict of str to callable
+        The first is minigrad. Each returns what it computed, in any form ``arrays`` knows.
+    expected : callable
+        Computes the same in another way, in float64; returns a list of arrays.
+    """
+
+    contenders: Contenders
+    expected: Callable[[], Sequence[np.ndarray]]
+
+
+@dataclasses.dataclass
+class Case:
+    """One line of the benchmark.
+
+    Attributes
+    ----------
+    suite, name : str
+        The name is what ``--only`` takes, and says all of the shape.
+    work : callable
+        From a way to draw arrays to the contenders.
+    flops : int
+        Multiplications and additions that the definition asks for, whatever an algorithm saves.
+    bytes : int
+        Every input read once and every output written once.
+    group : str
+        Whose geometric mean it belongs to.
+    whole : bool
+        Whether whole numbers must give the very bits in any order of summation.
+    per : int
+        The time is of one of so many (nodes of a chain).
+    images : int
+        Images in a call, for a rate; 0 where there are none.
+    small : callable or None
+        Like ``work``, on arrays small enough to be checked; None to check ``work`` itself.
+    alone : bool
+        Whether its peak memory is worth a process of its own for each contender.
+    tolerance : float
+        Of the largest error, as a part of the result's typical size.
+    """
+
+    suite: str
+    name: str
+    work: Callable[[Draw], Work]
+    flops: int = 0
+    bytes: int = 0
+    group: str = ""
+    whole: bool = False
+    per: int = 1
+    images: int = 0
+    small: Callable[[Draw], Work] | None = None
+    alone: bool = False
+    tolerance: float = TOLERANCE
+
+
+def whole_numbers(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw float32 values whose products sum exactly, in any order, below 2**24."""
+    return rng.integers(-2, 3, shape).astype(np.float32)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw float32 values from the normal distribution."""
+    return rng.standard_normal(shape, np.float32)
+
+
+def arrays(result: Any) -> list[np.ndarray]:
+    """Bring a result to NumPy: an array, a tensor of either library, or a list of them."""
+    if isinstance(result, tuple | list):
+        return [array for part in result if part is not None for array in arrays(part)]
+    if hasattr(result, "detach"):  # a tensor, torch's or ours
+        result = result.detach().numpy()
+    return [np.asarray(result)]
+
+
+def verify(case: Case, work: Work) -> dict[str, Verdict]:
+    """Check each contender of a case, exactly on whole numbers and against float64.
+
+    ``work`` is the one to be timed, over random numbers.
+    """
+    exact: Mapping[str, bool | None] = dict.fromkeys(work.contenders)
+    sound = dict.fromkeys(work.contenders, True)
+    if case.whole:
+        whole = case.work(whole_numbers)
+        expected = whole.expected()
+        results = {name: arrays(call()) for name, call in whole.contenders.items()}
+        exact = {name: _equal(result, expected) for name, result in results.items()}
+        sound = {n: _error(result, expected) < case.tolerance for n, result in results.items()}
+    if case.small is not None:
+        work = case.small(normal)
+    expected = work.expected()
+    errors = {name: _error(arrays(call()), expected) for name, call in work.contenders.items()}
+    return {  # an error that is NaN is as wrong as a large one
+        name: Verdict(exact[name], error, sound[name] and error < case.tolerance)
+        for name, error in errors.items()
+    }
+
+
+def _equal(result: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> bool:
+    pairs = zip(result, expected, strict=True)
+    return all(np.array_equal(got, want) for got, want in pairs)
+
+
+def _error(result: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    worst = 0.0
+    for got, want in zip(result, expected, strict=True):
+        if got.shape != want.shape:
+            return float("inf")
+        if want.size == 0:
+            continue
+        typical = float(np.sqrt(np.mean(np.square(want, dtype=np.float64))))
+        difference = float(np.max(np.abs(got.astype(np.float64) - want)))
+        worst = float(np.maximum(worst, difference / typical if typical else difference))
+    return worst

@@ -1,0 +1,94 @@
+"""The roofs: how fast this machine multiplies and copies when it does nothing else."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad import kernels
+
+__all__ = ["Roofs", "measure_copy", "measure_peak", "measure_roofs"]
+
+# Bytes of the array that is copied: from the first cache to far outside of the last of most.
+SIZES = (16 << 10, 128 << 10, 1 << 20, 8 << 20, 128 << 20)
+
+_STEPS = 20_000  # some milliseconds a launch
+
+
+@dataclasses.dataclass(frozen=True)
+class Roofs:
+    """What no kernel can beat.
+
+    Attributes
+    ----------
+    flops : float
+        Multiplications and additions a second, in float32, on all threads in use.
+    copy : dict of int to float
+        For an array of so many bytes, bytes read and written a second.
+    """
+
+    flops: float
+    copy: dict[int, float]
+
+    def bandwidth(self, moved: int) -> float:
+        """Bytes a second of a copy that reads and writes about so many bytes in all."""
+        nearest = min(self.copy, key=lambda size: abs(np.log(size * 2 / max(moved, 1))))
+        return self.copy[nearest]
+
+    @property
+    def cache(self) -> float:
+        """The fastest copy: from cache to cache."""
+        return max(self.copy.values())
+
+    @property
+    def memory(self) -> float:
+        """The copy of the largest arrays."""
+        return self.copy[max(self.copy)]
+
+
+def measure_roofs() -> Roofs:
+    """Measure all of them, in about two seconds."""
+    return Roofs(measure_peak(), {size: measure_copy(size) for size in SIZES})
+
+
+def measure_peak(repeat: int = 15, steps: int = _STEPS, dtype: type = np.float32) -> float:
+    """Return the most flops a second that tiles of sums in registers reach.
+
+    The best of several: a roof that a lucky kernel breaks is none.
+    """
+    _, flops = kernels.multiply_adds(steps, dtype)  # the first call compiles
+    return flops / _best(lambda: kernels.multiply_adds(steps, dtype), repeat)
+
+
+def measure_copy(size: int, repeat: int = 9) -> float:
+    """Return the bytes a second that copying an array of so many bytes moves, back and forth."""
+    x = np.ones(size // 4, np.float32)
+    out = np.ones_like(x)  # touched: no page of it is fresh
+    calls = max(1, (8 << 20) // size)
+    kernels.copy(x, out)
+
+    def copies() -> None:
+        for _ in range(calls):
+            kernels.copy(x, out)
+
+    return 2 * size * calls / _median(copies, repeat)
+
+
+def _times(call: Callable[[], Any], repeat: int) -> list[float]:
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _best(call: Callable[[], Any], repeat: int) -> float:
+    return min(_times(call, repeat))
+
+
+def _median(call: Callable[[], Any], repeat: int) -> float:
+    return statistics.median(_times(call, repeat))

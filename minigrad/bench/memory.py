@@ -1,0 +1,54 @@
+"""How much memory a call needs beyond what the process has: its peak, as the system counts it.
+
+Python's own counters see neither what kernels allocate inside nor what torch does. Linux keeps the
+largest resident size of a process and can be told to forget it; elsewhere the answer is None.
+"""
+
+import ctypes
+import ctypes.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["peak_rise", "peak_rise_alone"]
+
+_SELF = Path("/proc/self")
+
+
+def peak_rise(call: Callable[[], Any]) -> int | None:
+    """Return by how many bytes resident memory rises above where it was, at most, in a call.
+
+    The result counts, which must live somewhere. What is kept for reuse counts only once it grows.
+    """
+    try:
+        _return_free_memory()
+        (_SELF / "clear_refs").write_text("5")  # forget the peak so far
+        before = _status("VmRSS")
+        call()
+        return max(0, _status("VmHWM") - before)
+    except (OSError, KeyError):
+        return None
+
+
+def _status(field: str) -> int:
+    """Read a size in bytes from what Linux tells of this process."""
+    lines = (_SELF / "status").read_text().splitlines()
+    sizes = dict(line.split(":", 1) for line in lines)
+    return int(sizes[field].split()[0]) * 1024
+
+
+def _return_free_memory() -> None:
+    """Let the allocator hand free memory back, or the call would find it there and count as 0."""
+    library = ctypes.CDLL(ctypes.util.find_library("c"))
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def peak_rise_alone(name: str, contender: str, threads: int) -> int | None:
+    """Return the rise in a process of its own, which has kept no buffer of an earlier call."""
+    command = [sys.executable, "-m", "minigrad.bench.alone", name, contender, str(threads)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    printed = run.stdout.strip()
+    return int(printed) if run.returncode == 0 and printed.isdecimal() else None

@@ -1,0 +1,158 @@
+"""The suite ``models``: whole networks.
+
+``train:MODEL,SHAPE`` is a training step: forward, cross-entropy, backward, SGD with momentum;
+``grad:MODEL,SHAPE`` is the same without the update; ``infer:MODEL,SHAPE`` is the forward in
+evaluation mode, without a graph.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad import kernels, models
+from minigrad.bench.against import CHANNELS_LAST, DEFAULT, Torch
+from minigrad.bench.case import Case, Contenders, Draw, Work
+from minigrad.bench.mirror import mirror
+from minigrad.bench.shapes import parse_shape
+from minigrad.core.errors import ArgumentError
+from minigrad.core.mode import no_grad
+from minigrad.core.rng import manual_seed
+from minigrad.core.tensor import Tensor
+from minigrad.nn.module import Module
+from minigrad.ops import cross_entropy
+from minigrad.optim import sgd
+
+__all__ = ["KINDS", "model_case", "model_cases"]
+
+KINDS = ("train", "grad", "infer")
+_TABLE = (
+    ("train", "resnet20,128x3x32x32"),
+    ("grad", "resnet18,16x3x224x224"),
+    ("grad", "resnet50,8x3x224x224"),
+    ("infer", "resnet18,16x3x224x224"),
+    ("infer", "resnet50,8x3x224x224"),
+)
+
+# Where rounding moves a number across the kink of a ReLU, a gradient changes by more than rounding.
+_TOLERANCE = 0.05
+
+# Four images of 64 x 64 leave enough pixels at the end of every network for its batch norms.
+_SMALL = (4, 3, 64, 64)
+_MOMENTUM, _WEIGHT_DECAY = 0.9, 1e-4
+
+
+def model_cases(rival: Torch | None = None) -> list[Case]:
+    """All cases of the suite."""
+    return [model_case(kind, text, rival) for kind, text in _TABLE]
+
+
+def model_case(kind: str, text: str, rival: Torch | None = None) -> Case:
+    """Make the case of a kind, a network and the shape of its images: ``resnet20,128x3x32x32``."""
+    name, _, shape_text = text.partition(",")
+    entry = models.find(name)
+    shape = parse_shape(shape_text) if shape_text else (0,)
+    if len(shape) != 4:
+        raise ArgumentError(
+            f"bench: {name} takes a shape NxCxHxW, got {shape_text!r}. Write it like "
+            f"{kind}:{name},16x{'x'.join(map(str, entry.input_shape))}."
+        )
+
+    def work_of(shape: tuple[int, ...]) -> Callable[[Draw], Work]:
+        return lambda draw: _work(kind, name, shape, draw, rival)
+
+    return Case(
+        "models",
+        f"{kind}:{text}",
+        work_of(shape),
+        group=kind,
+        images=shape[0],
+        small=work_of((*_SMALL[:1], shape[1], *_SMALL[2:])),
+        alone=kind != "infer",
+        tolerance=_TOLERANCE,
+    )
+
+
+def _build(name: str, C: int, fused: bool = False) -> Module:
+    manual_seed(0)
+    return models.build(name, in_channels=C, fused=fused)
+
+
+def _work(kind: str, name: str, shape: tuple[int, ...], draw: Draw, rival: Torch | None) -> Work:
+    N, C, H, W = shape
+    rng = np.random.default_rng(0)
+    x = draw(rng, (N, H, W, C)).transpose(0, 3, 1, 2)
+    y = rng.integers(0, 10, N)
+    contenders: Contenders = {"minigrad": _our_step(kind, _build(name, C), x, y)}
+    if kind == "train" and not name.startswith("plain"):
+        contenders["minigrad fused"] = _our_step(kind, _build(name, C, fused=True), x, y)
+    if rival is not None:
+        contenders |= _torch_steps(kind, name, x, y, rival)
+
+    def expected() -> list[np.ndarray]:
+        with kernels.use("reference"):
+            return _our_step(kind, _build(name, C).double(), x.astype(np.float64), y)()
+
+    return Work(contenders, expected)
+
+
+def _our_step(kind: str, model: Module, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """A step that returns the logits, or the loss and the gradient furthest from it."""
+    if kind == "infer":
+        model.eval()
+
+        def infer() -> list[np.ndarray]:
+            with no_grad():
+                return [model(Tensor(x)).data]
+
+        return infer
+    parameters = list(model.parameters())
+    optimizer = sgd.SGD(parameters, 0.01, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY)
+
+    def step() -> list[np.ndarray]:
+        optimizer.zero_grad()
+        loss = cross_entropy(model(Tensor(x)), y)
+        loss.backward()
+        if kind == "train":
+            optimizer.step()
+        return [loss.data, np.asarray(parameters[0].grad)]
+
+    return step
+
+
+def _torch_steps(kind: str, name: str, x: np.ndarray, y: np.ndarray, rival: Torch) -> Contenders:
+    torch = rival.torch
+    found: Contenders = {}
+    for layout, (images,) in rival.tensors(x).items():
+        forms = [(layout, False)]
+        if rival.compiled and layout == CHANNELS_LAST:
+            forms.append(("torch.compile", True))
+        for contender, compiled in forms:
+            model = mirror(_build(name, x.shape[1]))
+            if layout != DEFAULT:
+                model = model.to(memory_format=torch.channels_last)
+            # A compiled network shares its parameters with the one it is made of.
+            called = torch.compile(model) if compiled else model
+            found[contender] = _torch_step(kind, rival, model, called, images, torch.tensor(y))
+    return found
+
+
+def _torch_step(
+    kind: str, rival: Torch, model: Any, called: Any, x: Any, y: Any
+) -> Callable[[], Any]:
+    torch = rival.torch
+    if kind == "infer":
+        model.eval()
+        return torch.no_grad()(lambda: [called(x)])
+    parameters = list(model.parameters())
+    optimizer = torch.optim.SGD(parameters, 0.01, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY)
+
+    def step() -> list[Any]:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(called(x), y)
+        loss.backward()
+        if kind == "train":
+            optimizer.step()
+        return [loss, parameters[0].grad]
+
+    return step

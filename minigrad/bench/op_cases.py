@@ -1,0 +1,214 @@
+"""The suite ``ops``: steps of networks at their real size, and what a call of each operation costs.
+
+``forward:NAME,SHAPE`` records the graph as training does; ``backward:NAME,SHAPE`` runs it alone.
+``call:NAME`` is forward and backward of an operation on a sample of a few numbers: all overhead.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad import kernels, ops
+from minigrad.bench.against import Torch
+from minigrad.bench.case import Case, Contenders, Draw, Work
+from minigrad.bench.shapes import parse_shape
+from minigrad.check import samples
+from minigrad.core.errors import ArgumentError
+from minigrad.core.tensor import Tensor, grad
+
+__all__ = ["STEPS", "call_cases", "op_cases", "step_case"]
+
+# Of both libraries, one name and one meaning for plain tensors.
+_SHARED = (
+    "abs", "add", "div", "exp", "log", "matmul", "maximum", "minimum", "mul", "neg", "relu",
+    "sigmoid", "sqrt", "sub", "tanh",
+)  # fmt: skip
+
+
+# A step takes its arrays as tensors of either library, and the functions of that library.
+
+
+def _bn_relu(f: Any, x: Any, weight: Any, bias: Any) -> Any:
+    return f.relu(f.batch_norm(x, None, None, weight, bias, True))
+
+
+def _bn_add_relu(f: Any, x: Any, weight: Any, bias: Any, identity: Any) -> Any:
+    return f.relu(f.batch_norm(x, None, None, weight, bias, True) + identity)
+
+
+def _conv_bn_relu(f: Any, x: Any, filters: Any, weight: Any, bias: Any) -> Any:
+    x = f.conv2d(x, filters, padding=1)
+    return f.relu(f.batch_norm(x, None, None, weight, bias, True))
+
+
+def _global_avg_pool(f: Any, x: Any) -> Any:
+    return f.adaptive_avg_pool2d(x, 1)
+
+
+def _linear(f: Any, x: Any, weight: Any, bias: Any) -> Any:
+    return f.linear(x, weight, bias)
+
+
+class _Ours:
+    """The operations by the argument order of torch.nn.functional."""
+
+    relu = staticmethod(ops.relu)
+    conv2d = staticmethod(ops.conv2d)
+    linear = staticmethod(ops.linear)
+    adaptive_avg_pool2d = staticmethod(ops.adaptive_avg_pool2d)
+
+    @staticmethod
+    def batch_norm(x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool) -> Tensor:
+        return ops.batch_norm(x, weight, bias, mean, var, training)
+
+
+def _per_channel(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return [shape, shape[1:2], shape[1:2]]
+
+
+# Name: the step, the shapes of its arguments, how many arrays as large as x forward and backward
+# move at least.
+_Shapes = Callable[[tuple[int, ...]], list[tuple[int, ...]]]
+STEPS: dict[str, tuple[Callable[..., Any], _Shapes, int, int]] = {
+    "bn_relu": (_bn_relu, _per_channel, 2, 3),
+    "bn_add_relu": (_bn_add_relu, lambda shape: [*_per_channel(shape), shape], 3, 4),
+    "conv_bn_relu": (
+        _conv_bn_relu,
+        lambda s: [s, (s[1], s[1], 3, 3), s[1:2], s[1:2]],
+        2,
+        3,
+    ),
+    "global_avg_pool": (_global_avg_pool, lambda shape: [shape], 1, 1),
+    "linear": (_linear, lambda s: [s, (1000, s[1]), (1000,)], 0, 0),
+}
+_TABLE = (
+    "bn_relu,32x16x32x32", "bn_relu,16x64x112x112", "bn_add_relu,128x16x32x32",
+    "bn_add_relu,16x64x56x56", "conv_bn_relu,128x16x32x32", "global_avg_pool,16x512x7x7",
+    "global_avg_pool,16x64x112x112", "linear,128x512",
+)  # fmt: skip
+
+
+def step_case(direction: str, text: str, rival: Torch | None = None) -> Case:
+    """Make the case ``forward`` or ``backward`` of a step at a shape: ``bn_relu,128x16x32x32``."""
+    name, _, shape_text = text.partition(",")
+    if name not in STEPS:
+        raise ArgumentError(
+            f"bench: a step is one of {', '.join(STEPS)}, got {name!r}. "
+            f"Write it like {direction}:bn_relu,128x16x32x32."
+        )
+    step, shapes_of, forward_arrays, backward_arrays = STEPS[name]
+    shape = parse_shape(shape_text)
+    if len(shape) != (2 if name == "linear" else 4):
+        raise ArgumentError(
+            f"bench: {name} takes a shape of {2 if name == 'linear' else 4} axes, got "
+            f"{shape_text!r}. Write it like {direction}:bn_relu,128x16x32x32."
+        )
+
+    def work(draw: Draw) -> Work:
+        rng = np.random.default_rng(0)
+        arrays = [_draw(draw, rng, wanted) for wanted in shapes_of(shape)]
+        out = step(_Ours, *map(Tensor, arrays))
+        cotangent = _draw(draw, rng, out.shape)
+        ours = {"minigrad": _our_step(step, arrays, cotangent, direction)}
+        others = {} if rival is None else _torch_step(rival, step, arrays, cotangent, direction)
+
+        def expected() -> list[np.ndarray]:
+            wide = [array.astype(np.float64) for array in (*arrays, cotangent)]
+            with kernels.use("reference"):
+                result = _our_step(step, wide[:-1], wide[-1], direction)()
+            return result if isinstance(result, list) else [result.data]
+
+        return Work(ours | others, expected)
+
+    moved = 4 * math.prod(shape) * (forward_arrays if direction == "forward" else backward_arrays)
+    return Case("ops", f"{direction}:{text}", work, 0, moved, name.replace("_", " "))
+
+
+def _draw(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    if len(shape) != 4:
+        return draw(rng, shape)
+    N, C, H, W = shape
+    return draw(rng, (N, H, W, C)).transpose(0, 3, 1, 2)
+
+
+def _our_step(
+    step: Callable[..., Any], arrays: list[np.ndarray], cotangent: np.ndarray, direction: str
+) -> Callable[[], Any]:
+    tensors = [Tensor(array, requires_grad=True) for array in arrays]
+    if direction == "forward":
+        return lambda: step(_Ours, *tensors)
+    out = step(_Ours, *tensors)
+    return lambda: grad(out, tensors, cotangent, retain_graph=True)
+
+
+def _torch_step(
+    rival: Torch,
+    step: Callable[..., Any],
+    arrays: list[np.ndarray],
+    cotangent: np.ndarray,
+    direction: str,
+) -> Contenders:
+    functional, gradient = rival.torch.nn.functional, rival.torch.autograd.grad
+
+    def make(*tensors: Any) -> Callable[[], Any]:
+        *inputs, grad_out = tensors
+        for tensor in inputs:
+            tensor.requires_grad_()
+        if direction == "forward":
+            return lambda: step(functional, *inputs)
+        out = step(functional, *inputs)
+        return lambda: gradient(out, inputs, grad_out, retain_graph=True)
+
+    return rival.both(make, *arrays, cotangent)
+
+
+def call_cases(rival: Torch | None = None) -> list[Case]:
+    """What a call of each operation of the registry costs, on its first sample."""
+    return [_call_case(name, rival) for name in ops.registry]
+
+
+def _call_case(name: str, rival: Torch | None) -> Case:
+    op = ops.registry[name]
+
+    def work(draw: Draw) -> Work:
+        sample = samples.samples_of(op)[0]
+        inputs = samples.inputs_of(sample)
+        cotangents = samples.cotangents_of(op, sample)
+
+        def run() -> list[np.ndarray]:
+            if op.differentiable and inputs:
+                return samples.gradients(op, sample, inputs, cotangents)
+            return samples.forward(op, sample)(inputs)
+
+        def expected() -> list[np.ndarray]:
+            with kernels.use("reference"):
+                return run()
+
+        plain = len(inputs) == len(sample.args) and not sample.options
+        shared = rival is not None and name in _SHARED and plain
+        others = _torch_call(rival, name, inputs, cotangents) if rival and shared else {}
+        return Work({"minigrad": run} | others, expected)
+
+    return Case("ops", f"call:{name}", work, group="call")
+
+
+def _torch_call(
+    rival: Torch, name: str, inputs: list[np.ndarray], cotangents: list[np.ndarray]
+) -> Contenders:
+    torch, function = rival.torch, getattr(rival.torch, name)
+    given = [torch.from_numpy(array) for array in inputs]
+    cotangent = torch.from_numpy(cotangents[0])
+
+    def run() -> Any:
+        tensors = [tensor.detach().requires_grad_() for tensor in given]
+        return torch.autograd.grad(function(*tensors), tensors, cotangent)
+
+    return {"torch": run}
+
+
+def op_cases(rival: Torch | None = None) -> list[Case]:
+    """All cases of the suite."""
+    steps = [step_case(way, text, rival) for text in _TABLE for way in ("forward", "backward")]
+    return steps + call_cases(rival)

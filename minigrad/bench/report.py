@@ -1,0 +1,184 @@
+"""Results as text and as JSON."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from minigrad.bench.case import Verdict
+from minigrad.bench.limits import Roofs
+from minigrad.bench.statistics import Ratio, geometric_mean
+from minigrad.core.errors import DataError
+from minigrad.io.atomic import atomic_write
+
+__all__ = ["FORMAT", "above_roof", "closing", "heading", "read", "row_lines", "write", "wrong_rows"]
+
+Row = dict[str, Any]
+
+FORMAT = 1
+
+# A little above the roof is noise; more is a wrong count, or an algorithm that multiplies less.
+_ABOVE = 1.05
+
+
+def seconds_text(seconds: float) -> str:
+    """A time with three digits, in the unit that suits it."""
+    for unit, size in (("s ", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size or unit == "us":
+            return f"{_three_digits(seconds / size)} {unit}"
+    raise AssertionError("the last unit takes every time")
+
+
+def _three_digits(value: float) -> str:
+    """12.3, not 12.3456 and not 1.23e+01."""
+    before_point = math.floor(math.log10(value)) + 1 if value > 0 else 1
+    return f"{value:.{max(0, 3 - max(before_point, 1))}f}"
+
+
+def heading(environment: dict[str, Any], roofs: Roofs, threads: int) -> str:
+    """What the figures below depend on."""
+    host, versions = environment["kernels"], environment["versions"]
+    caches = ", ".join(f"{name} {size}" for name, size in environment["caches"].items())
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"{environment['cpu']}, {environment['cores']} cores, {caches}\n"
+        f"{threads} threads ({host['threading_layer']}), vectors of {host['vector_bits']} bits, "
+        f"load {environment['load']}\n"
+        f"{libraries}, commit {environment['commit']}\n"
+        f"roofs: {roofs.flops / 1e9:.0f} GFLOP/s in registers; copy {roofs.cache / 1e9:.0f} GB/s "
+        f"in cache, {roofs.memory / 1e9:.0f} GB/s in memory"
+    )
+
+
+def row_lines(row: Row) -> Iterator[str]:
+    """One case: a line for each contender, what the comparison says, how to reproduce it."""
+    yield row["name"]
+    for name, figures in row["contenders"].items():
+        yield f"  {name:20s} {_figures_text(row, figures)}"
+    for name, ratio in row["ratios"].items():
+        yield f"  {Ratio(**ratio)}, against {name}"
+    yield f"  $ {row['reproduce']}"
+
+
+def _figures_text(row: Row, figures: dict[str, Any]) -> str:
+    q1, q3 = figures["quartiles"]
+    scale = figures["median"]
+    parts = [
+        f"{seconds_text(scale)}{' a node' if row['per'] > 1 else ''}"
+        f"  min {seconds_text(figures['least']).strip()}"
+        f"  IQR {seconds_text(q1).strip()} to {seconds_text(q3).strip()}"
+    ]
+    if "flops_per_second" in figures:
+        rate, part = figures["flops_per_second"], figures["of_peak"]
+        parts.append(f"{_three_digits(rate / 1e9)} GFLOP/s, {part:.0%} of peak")
+    if "bytes_per_second" in figures:
+        rate, part = figures["bytes_per_second"], figures["of_copy"]
+        parts.append(f"{_three_digits(rate / 1e9)} GB/s, {part:.0%} of copy")
+    if "images_per_second" in figures:
+        parts.append(f"{_three_digits(figures['images_per_second'])} img/s")
+    if figures["rise"] is not None:
+        parts.append(f"memory +{figures['rise'] / 1e6:.0f} MB")
+    parts.append(str(Verdict(**figures["check"])))
+    if figures["first"] > 2 * figures["median"] * row["per"] and figures["first"] > 0.01:
+        parts.append(f"first call {seconds_text(figures['first']).strip()}")
+    return "  ".join(part for part in parts if part)
+
+
+def closing(record: dict[str, Any]) -> Iterator[str]:
+    """What the rows say together, and what has to be said aloud about them."""
+    rows = record["rows"]
+    yield from _means(rows)
+    for row, name in wrong_rows(rows):
+        yield f"WRONG RESULT: {name} in {row['name']}"
+    for row, name in above_roof(rows, record["roofs"]):
+        yield (
+            f"above the roof: {name} in {row['name']}: it multiplies less than the definition asks "
+            "for (Winograd), or the count is wrong"
+        )
+    if record["left_out"]:
+        minutes = record["settings"]["minutes"]
+        yield (
+            f"left out {len(record['left_out'])} cases, from {record['left_out'][0]} on: "
+            f"{minutes:g} minutes are over. For all of them: --minutes {2 * minutes:g}"
+        )
+    stability = record["stability"]
+    if stability["unstable"]:
+        yield (
+            f"unstable machine: the middle half of the times spreads over "
+            f"{stability['median_spread']:.0%} of the median in a typical row, the peak moved by "
+            f"{stability['peak_drift']:+.0%}, load {stability['load_after']}. Something else is "
+            f"running; trust ratios with their intervals, and no time alone."
+        )
+    yield f"{len(rows)} cases in {record['seconds']:.0f} s"
+
+
+def _means(rows: Sequence[Row]) -> Iterator[str]:
+    """The geometric mean of each group against each rival, and the worst of it."""
+    for rival in dict.fromkeys(name for row in rows for name in row["ratios"]):
+        for group in dict.fromkeys(row["group"] for row in rows):
+            ratios = {
+                row["name"]: row["ratios"][rival]["value"]
+                for row in rows
+                if row["group"] == group and rival in row["ratios"]
+            }
+            if not ratios:
+                continue
+            worst = min(ratios, key=lambda name: ratios[name])
+            yield (
+                f"{group}: {geometric_mean(list(ratios.values())):.2f} times as fast as {rival}, "
+                f"geometric mean of {len(ratios)}; least {ratios[worst]:.2f}, {worst}"
+            )
+
+
+def wrong_rows(rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """Every row and contender with a wrong result."""
+    return [
+        (row, name)
+        for row in rows
+        for name, figures in row["contenders"].items()
+        if not figures["check"]["right"]
+    ]
+
+
+def above_roof(rows: Sequence[Row], roofs: dict[str, Any]) -> list[tuple[Row, str]]:
+    """Every row and contender that claims more than the machine can do."""
+    fastest = max(roofs["copy"].values())
+    return [
+        (row, name)
+        for row in rows
+        for name, figures in row["contenders"].items()
+        if figures.get("of_peak", 0) > _ABOVE
+        or figures.get("bytes_per_second", 0) > _ABOVE * fastest
+    ]
+
+
+def write(record: dict[str, Any], path: Path) -> None:
+    """Write a run as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(json.dumps(record, indent=1).encode() + b"\n")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what :func:`write` wrote.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is something else.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        known = record["format"] == FORMAT
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        raise DataError(
+            f"bench: the JSON of an earlier run was expected in {path}, which cannot be read so: "
+            f"{problem}. Make one with 'minigrad bench --out DIR'."
+        ) from None
+    if not known:
+        raise DataError(
+            f"bench: results of format {FORMAT} were expected in {path}, it has format "
+            f"{record['format']!r}. Measure again with this version."
+        )
+    return record

@@ -1,0 +1,190 @@
+"""Runs cases and records what came out, as plain dictionaries that JSON can keep."""
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minigrad.bench import limits
+from minigrad.bench.case import Case, Verdict, Work, normal, verify
+from minigrad.bench.limits import Roofs
+from minigrad.bench.machine import environment, load
+from minigrad.bench.memory import peak_rise, peak_rise_alone
+from minigrad.bench.report import FORMAT
+from minigrad.bench.statistics import paired_ratio
+from minigrad.bench.timing import Timing, first_call, interleave
+
+__all__ = ["Settings", "run"]
+
+# Parts of the whole time that a case may claim, by its suite.
+_WEIGHTS = {"models": 20.0, "engine": 3.0, "kernels": 1.0, "ops": 0.4}
+_LEAST_SECONDS, _MOST_SECONDS = 0.05, 15.0
+
+# What stays of a case's share once arrays are drawn and results are checked.
+_TIMING_SHARE = 0.5
+
+# Quartiles that lie further apart than this part of the median, in half of the rows, or a peak that
+# moved so much between start and end: something else is using the machine.
+UNSTABLE = 0.10
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes
+    ----------
+    threads : int
+        Of every contender.
+    minutes : float
+        After so long no further case begins.
+    rounds : int or None
+        Of every case; None for as many as fit.
+    memory : bool
+        Whether to measure peak memory, for networks in processes of their own.
+    against : str or None
+        ``"torch"`` if it competes, for the lines that reproduce a row.
+    """
+
+    threads: int
+    minutes: float = 5.0
+    rounds: int | None = None
+    memory: bool = True
+    against: str | None = None
+
+
+def run(
+    cases: Sequence[Case],
+    settings: Settings,
+    roofs: Roofs,
+    tell: Callable[[dict[str, Any]], Any],
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Any]:
+    """Measure all cases.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    settings : Settings
+    roofs : Roofs
+        As just measured.
+    tell : callable
+        Called with each row, as soon as it is there.
+    clock : callable
+
+    Returns
+    -------
+    dict
+        ``format``, ``environment``, ``settings``, ``roofs``, ``rows``, ``left_out`` and
+        ``stability``, as written to JSON.
+    """
+    start = clock()
+    surroundings = environment()  # the load, before this run adds to it
+    rows: list[dict[str, Any]] = []
+    left_out = []
+    for i, case in enumerate(cases):
+        left = 60 * settings.minutes - (clock() - start)
+        if left <= 0:
+            left_out.append(case.name)
+            continue
+        share = left * _WEIGHTS[case.suite] / sum(_WEIGHTS[c.suite] for c in cases[i:])
+        seconds = min(max(_TIMING_SHARE * share, _LEAST_SECONDS), _MOST_SECONDS)
+        rows.append(_row(case, settings, seconds, roofs))
+        tell(rows[-1])
+    return {
+        "format": FORMAT,
+        "environment": surroundings,
+        "settings": dataclasses.asdict(settings),
+        "roofs": {"flops": roofs.flops, "copy": {str(k): v for k, v in roofs.copy.items()}},
+        "rows": rows,
+        "left_out": left_out,
+        "stability": _stability(rows, roofs.flops, limits.measure_peak()),
+        "seconds": round(clock() - start, 1),
+    }
+
+
+def _row(case: Case, settings: Settings, seconds: float, roofs: Roofs) -> dict[str, Any]:
+    """Measure one case."""
+    work = case.work(normal)
+    firsts = {name: first_call(call) for name, call in work.contenders.items()}
+    verdicts = verify(case, work)
+    timings = interleave(work.contenders, seconds, settings.rounds)
+    names = list(work.contenders)
+    rises = _rises(case, work, settings)
+    return {
+        "suite": case.suite,
+        "name": case.name,
+        "group": case.group,
+        "flops": case.flops,
+        "bytes": case.bytes,
+        "per": case.per,
+        "images": case.images,
+        "reproduce": _reproduce(case, settings),
+        "contenders": {
+            name: _figures(
+                case, timings[name], firsts[name], verdicts[name], rises.get(name), roofs
+            )
+            for name in names
+        },
+        "ratios": {
+            name: dataclasses.asdict(paired_ratio(timings[names[0]].samples, timings[name].samples))
+            for name in names[1:]
+        },
+    }
+
+
+def _rises(case: Case, work: Work, settings: Settings) -> dict[str, int | None]:
+    if not settings.memory:
+        return {}
+    if case.alone:
+        names = [name for name in work.contenders if name != "torch.compile"]
+        return {name: peak_rise_alone(case.name, name, settings.threads) for name in names}
+    if case.suite == "kernels":
+        return {name: peak_rise(call) for name, call in work.contenders.items()}
+    return {}
+
+
+def _figures(
+    case: Case, timing: Timing, first: float, verdict: Verdict, rise: int | None, roofs: Roofs
+) -> dict[str, Any]:
+    median = timing.median
+    figures: dict[str, Any] = {
+        "median": median / case.per,
+        "least": timing.least / case.per,
+        "quartiles": [q / case.per for q in timing.quartiles],
+        "spread": timing.spread,
+        "first": first,
+        "samples": [sample / case.per for sample in timing.samples],
+        "check": dataclasses.asdict(verdict),
+        "rise": rise,
+    }
+    if case.flops:
+        figures["flops_per_second"] = case.flops / median
+        figures["of_peak"] = case.flops / median / roofs.flops
+    if case.bytes:
+        figures["bytes_per_second"] = case.bytes / median
+        figures["of_copy"] = case.bytes / median / roofs.bandwidth(case.bytes)
+    if case.images:
+        figures["images_per_second"] = case.images / median
+    return figures
+
+
+def _reproduce(case: Case, settings: Settings) -> str:
+    words = ["minigrad", "bench", case.suite, "--only", case.name]
+    if settings.against:
+        words += ["--against", settings.against]
+    return shlex.join([*words, "--threads", str(settings.threads)])
+
+
+def _stability(rows: Sequence[dict[str, Any]], before: float, after: float) -> dict[str, Any]:
+    """How steady the machine was, and whether to say that it was not."""
+    spreads = sorted(figures["spread"] for row in rows for figures in row["contenders"].values())
+    spread = spreads[len(spreads) // 2] if spreads else 0.0
+    drift = after / before - 1
+    return {
+        "median_spread": spread,
+        "peak_drift": drift,
+        "load_after": load(),
+        "unstable": spread > UNSTABLE or abs(drift) > UNSTABLE,
+    }

@@ -1,0 +1,78 @@
+"""What no kernel can beat: the arithmetic and the copying of this machine, at their best.
+
+Not the data sheet's figures but what compiled loops of this library reach with nothing else to do:
+``multiply_adds`` keeps a full tile of sums in registers and touches no memory, ``copy`` moves runs
+of neighbouring values and computes nothing. The benchmark measures every kernel against them.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._runs import copy_run
+from minigrad.kernels._simd import (
+    ROWS,
+    VECTORS,
+    lanes,
+    lanes_of,
+    tile_load,
+    tile_outer,
+    tile_store,
+    tile_zeros,
+)
+
+# Many more than threads: a thread that is interrupted leaves its chunks to the others.
+_CHUNKS = 64
+_COPY_CHUNK = 64 * 1024
+
+
+def multiply_adds(steps: int, dtype: Any) -> tuple[np.ndarray, int]:
+    """Add a constant outer product to tiles of sums, so many times.
+
+    Parameters
+    ----------
+    steps : int
+        Outer products a tile.
+    dtype : float32 or float64
+
+    Returns
+    -------
+    sums : ndarray, shape (tiles, ROWS, VECTORS * lanes)
+        Each is ``steps * a[row] * b[column]`` with a = 1, 2, ... and b = 1, 1, ...
+    flops : int
+        A multiplication and an addition for each sum and step.
+    """
+    row = VECTORS * lanes(dtype)
+    sums = np.zeros((_CHUNKS, ROWS * row), dtype)
+    a, b = np.arange(1, ROWS + 1).astype(dtype), np.ones(row, dtype)
+    flops = 2 * sums.size * steps
+    _multiply_adds_loop.launch(flops, sums, a, b, steps)
+    return sums.reshape(_CHUNKS, ROWS, row), flops
+
+
+@kernel
+def _multiply_adds_loop(sums, a, b, steps):
+    for chunk in prange(sums.shape[0]):
+        _multiply_adds(sums[chunk], a, b, steps)
+
+
+@body
+def _multiply_adds(sums, a, b, steps):
+    width = lanes_of(sums)
+    held = tile_load(tile_zeros(ROWS, VECTORS, sums), sums, 0, VECTORS * width)
+    for _ in range(steps):
+        held = tile_outer(held, a, 0, 1, b, 0, width)
+    tile_store(held, sums, 0, VECTORS * width)
+
+
+def copy(x: np.ndarray, out: np.ndarray) -> None:
+    """Copy x to out, both one-dimensional and of one dtype, on all threads."""
+    _copy_loop.launch(x.size, x, out, chunks_of(x.size, _COPY_CHUNK))
+
+
+@kernel
+def _copy_loop(x, out, chunks):
+    for chunk in prange(chunks):
+        start, stop = chunk_bounds(chunk, chunks, x.size)
+        copy_run(out, start, x, start, stop - start)
