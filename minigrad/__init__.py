@@ -73,4 +73,5 @@ from minigrad.ops import (
     var,
     where,
 )
+from minigrad.ops.memory import release_memory
 from minigrad.ops.threads import get_num_threads, set_num_threads

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.kernels._pool import release_memory
 from minigrad.kernels._serial import serial_only
 
 FAMILIES: dict[str, tuple[str, ...]] = {

@@ -7,6 +7,8 @@ the (N, H, W, C) array; callers never do.
 
 import numpy as np
 
+from minigrad.kernels import _pool
+
 Shape = tuple[int, int, int, int]
 
 _TO_LAST = (0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
@@ -29,7 +31,7 @@ def flat_channels_last(x: np.ndarray) -> np.ndarray:
 def empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
     """Make an (N, C, H, W) array, values undefined, in channels-last memory."""
     N, C, H, W = shape
-    return np.empty((N, H, W, C), dtype).transpose(_TO_FIRST)
+    return _pool.empty((N, H, W, C), np.dtype(dtype)).transpose(_TO_FIRST)
 
 
 def zeros_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
@@ -55,4 +57,4 @@ def flat(x: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
 def empty_in_order(shape: tuple[int, ...], dtype: np.dtype, order: tuple[int, ...]) -> np.ndarray:
     """Make an array, values undefined, of which ``flat(out, order)`` is a view."""
     back = tuple(order.index(axis) for axis in range(len(order)))
-    return np.empty([shape[axis] for axis in order], dtype).transpose(back)
+    return _pool.empty(tuple(shape[axis] for axis in order), np.dtype(dtype)).transpose(back)

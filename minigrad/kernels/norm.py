@@ -15,6 +15,7 @@ and the slots are merged in their order, in float64.
 
 import numpy as np
 
+from minigrad.kernels import _pool
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 
 # Values of a wide row, or C if that is more: long enough to hide that each sum is in memory.
@@ -35,7 +36,7 @@ def _pixels(x: np.ndarray) -> np.ndarray:
 def _empty_like(x: np.ndarray) -> np.ndarray:
     """Make an array, values undefined, of which ``_pixels`` is a view."""
     N, C, *spatial = x.shape
-    return np.moveaxis(np.empty((N, *spatial, C), x.dtype), -1, 1)
+    return np.moveaxis(_pool.empty((N, *spatial, C), x.dtype), -1, 1)
 
 
 def _width(C: int) -> int:
