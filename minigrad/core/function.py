@@ -1,6 +1,6 @@
 """An operation: a forward and a backward on plain arrays, and the call that records it."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,17 @@ from minigrad.core.mode import state
 from minigrad.core.node import Node, calling_line
 from minigrad.core.tensor import Tensor
 
-__all__ = ["Function"]
+__all__ = ["Call", "Function"]
+
+
+class Call(NamedTuple):
+    """What went into one call and came out of it, for those who list calls in ``state.calls``."""
+
+    node: Node
+    inputs: tuple[Any, ...]
+    options: dict[str, Any]
+    outputs: tuple[np.ndarray, ...]
+    path: str
 
 
 class Function:
@@ -91,6 +101,8 @@ class Function:
         outputs = tuple([_checked(cls, array) for array in outputs])
         if state.anomaly:
             _check_forward(cls, arrays, outputs)
+        if state.calls is not None:
+            state.calls.append(Call(node, tuple(arrays), options, outputs, state.path))
         if True in needs:
             pairs = zip(edges, needs, strict=True)
             node.record(tuple([edge if need else None for edge, need in pairs]), outputs)

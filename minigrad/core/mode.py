@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ class _State(threading.local):
     complex_allowed = False
     path = ""  # dotted path of the module being called, e.g. "layer3.0.conv2"
     module: object = None  # the module being called
+    branches: Any = None  # who records or replays the decisions at kinks: core/decisions.py
+    calls: list[Any] | None = None  # the operations called, while somebody keeps a list of them
 
 
 state = _State()

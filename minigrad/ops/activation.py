@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels
+from minigrad.core.decisions import decide, held
 from minigrad.core.dtypes import is_differentiable
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
@@ -77,6 +78,8 @@ class ReLU(Function):
         y, mask = kernels.relu_forward(x)
         ctx.save(mask)
         ctx.order = memory_order(x)
+        if held():
+            return np.where(decide("relu", lambda: x.real > 0), x, 0)
         return y
 
     @staticmethod
@@ -127,7 +130,7 @@ class LeakyReLU(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, *, slope: float) -> Any:
-        positive = np.real(x) > 0
+        positive = decide("leaky_relu", lambda: np.real(x) > 0)
         ctx.save(positive)
         ctx.slope = slope
         return x * _factor(positive, slope, x)
@@ -209,7 +212,8 @@ class PReLU(Function):
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any) -> Any:
         ctx.save(x, weight)
-        return x * np.where(np.real(x) > 0, 1, _along_channels(weight, np.ndim(x)))
+        positive = decide("prelu", lambda: np.real(x) > 0)
+        return x * np.where(positive, 1, _along_channels(weight, np.ndim(x)))
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.core import rng as _random
+from minigrad.core.decisions import decide
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -50,7 +51,7 @@ def kept(shape: tuple[int, ...], p: float, rng: np.random.Generator | None) -> n
     precision, so a seed means the same mask everywhere.
     """
     generator = _random.generator() if rng is None else rng
-    return generator.random(shape, np.float32) >= p
+    return decide("dropout", lambda: generator.random(shape, np.float32) >= p)
 
 
 def _check_settings(name: str, p: Any, rng: Any) -> None:

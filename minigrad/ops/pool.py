@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels
+from minigrad.core.decisions import decide, held
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -116,12 +117,32 @@ class MaxPool2d(Function):
         ctx.in_size = x.shape[2:]
         out, place = kernels.max_pool2d_forward(x, *ctx.window, out_size)
         ctx.save(place)
+        if held():
+            winners = decide("max_pool2d", lambda: _winners(x.real, ctx.window, out_size))
+            N, C, H, W = x.shape
+            images = x.reshape(N, C, 1, H * W)
+            return np.take_along_axis(images, winners, axis=-1)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
         (place,) = ctx.saved
         return kernels.max_pool2d_backward(grad_out, place, *ctx.window, ctx.in_size)
+
+
+def _winners(x: np.ndarray, window: tuple[Pair, Pair, Pair, Pair], out_size: Pair) -> np.ndarray:
+    """Position h * W + w of the first largest entry of each window: (N, C, OH, OW)."""
+    (KH, KW), stride, padding, dilation = window
+    H, W = x.shape[2:]
+    flat = x.reshape(*x.shape[:2], H * W)
+    winners = np.empty((*x.shape[:2], *out_size), np.intp)
+    for i, j in np.ndindex(out_size):
+        h = i * stride[0] - padding[0] + dilation[0] * np.arange(KH)
+        w = j * stride[1] - padding[1] + dilation[1] * np.arange(KW)
+        h, w = h[(h >= 0) & (h < H)], w[(w >= 0) & (w < W)]
+        places = (h[:, None] * W + w).ravel()  # row by row: argmax takes the first of a tie
+        winners[:, :, i, j] = places[np.argmax(flat[:, :, places], axis=-1)]
+    return winners
 
 
 def _distinct(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.decisions import decide, held
 from minigrad.core.dtypes import as_floats
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
@@ -281,6 +282,13 @@ def _shared_among_winners(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
     return winners * (grad_out.reshape(ctx.kept) / count)
 
 
+def _shares(x: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """How much of each entry is in the result: all of the winner, equal shares of several."""
+    winners = np.equal(x, best) | np.isnan(x)
+    axes = tuple(i for i, n in enumerate(best.shape) if n == 1)
+    return winners / winners.sum(axis=axes, keepdims=True)
+
+
 class Max(Function):
     """y = largest entry of x over axes."""
 
@@ -289,6 +297,9 @@ class Max(Function):
         y = np.max(x, axis=axes, keepdims=keepdims)  # of complex numbers: by real part first
         ctx.axes, ctx.kept = axes, _kept(np.shape(x), axes)
         ctx.save(x, y)
+        if held():
+            share = decide("max", lambda: _shares(np.real(x), np.real(y).reshape(ctx.kept)))
+            return np.sum(x * share, axis=axes, keepdims=keepdims)
         return y
 
     @staticmethod
@@ -368,6 +379,9 @@ class Min(Function):
         y = np.min(x, axis=axes, keepdims=keepdims)
         ctx.axes, ctx.kept = axes, _kept(np.shape(x), axes)
         ctx.save(x, y)
+        if held():
+            share = decide("min", lambda: _shares(np.real(x), np.real(y).reshape(ctx.kept)))
+            return np.sum(x * share, axis=axes, keepdims=keepdims)
         return y
 
     @staticmethod

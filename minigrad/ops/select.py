@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.decisions import decide, held
 from minigrad.core.dtypes import of_numbers
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
@@ -24,6 +25,8 @@ class Abs(Function):
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
         ctx.save(x)
+        if held():
+            return x * decide("abs", lambda: np.sign(np.real(x)))
         return np.where(np.real(x) < 0, -x, x) if np.iscomplexobj(x) else np.abs(x)
 
     @staticmethod
@@ -80,6 +83,12 @@ def _smaller(x: Any, y: Any) -> Any:
     return np.minimum(x, y)
 
 
+def _preference(x: Any, beats: np.ufunc, y: Any) -> np.ndarray:
+    """How much of x is in the result: 1 where x beats y, 1/2 at a tie, else 0."""
+    real_x, real_y = np.real(x), np.real(y)
+    return np.where(np.equal(real_x, real_y), 0.5, beats(real_x, real_y))
+
+
 def _share(x: np.ndarray, beaten_by: np.ufunc, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """What x receives: 0 where y beats it, 1/2 at a tie, else 1, so that of a NaN both have 1."""
     won = np.logical_not(beaten_by(x, y)).astype(dtype)
@@ -92,6 +101,9 @@ class Maximum(Function):
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any) -> Any:
         ctx.save(x, y)
+        if held():
+            share = decide("maximum", lambda: _preference(x, np.greater, y))
+            return share * x + (1 - share) * y
         return _larger(x, y)
 
     @staticmethod
@@ -158,6 +170,9 @@ class Minimum(Function):
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any) -> Any:
         ctx.save(x, y)
+        if held():
+            share = decide("minimum", lambda: _preference(x, np.less, y))
+            return share * x + (1 - share) * y
         return _smaller(x, y)
 
     @staticmethod
@@ -223,6 +238,10 @@ class Clip(Function):
     def forward(ctx: Any, x: Any, low: Any, high: Any) -> Any:
         low, high = _adapted(low, x), _adapted(high, x)
         ctx.save(x, low, high)
+        if held():
+            return np.choose(
+                decide("clip", lambda: _clip_side(x, low, high)), _present(x, low, high)
+            )
         raised = x if low is None else _larger(x, low)
         return raised if high is None else _smaller(raised, high)
 
@@ -240,6 +259,17 @@ class Clip(Function):
             unbroadcast(grad_out * mask, np.shape(value)) if need else None
             for mask, value, need in zip((inside, below, above), ctx.saved, ctx.needs, strict=True)
         )
+
+
+def _clip_side(x: Any, low: Any, high: Any) -> np.ndarray:
+    """Which one is the result: 0 for x, which wins a tie with a bound, 1 for low, 2 for high."""
+    x, low, high = np.broadcast_arrays(*[np.real(value) for value in _present(x, low, high)])
+    return np.where((x > high) | (low > high), 2, np.where(x < low, 1, 0))
+
+
+def _present(x: Any, low: Any, high: Any) -> tuple[Any, Any, Any]:
+    """The three with infinite bounds for absent ones."""
+    return x, -np.inf if low is None else low, np.inf if high is None else high
 
 
 def _clips(rng: np.random.Generator) -> list[Sample]:
@@ -320,6 +350,7 @@ class Where(Function):
 
     @staticmethod
     def forward(ctx: Any, condition: np.ndarray, x: Any, y: Any) -> Any:
+        condition = decide("where", lambda: condition)
         ctx.save(condition)
         ctx.shapes = np.shape(x), np.shape(y)
         return of_numbers(np.where(condition, x, y), (x, y))
