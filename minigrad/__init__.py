@@ -2,6 +2,9 @@
 
 from minigrad import data, inspect, io, models, nn, optim
 from minigrad._version import __version__
+from minigrad.check.gradcheck import check_grad, gradcheck
+from minigrad.check.report import GradcheckError
+from minigrad.check.second_order import hessian, hvp
 from minigrad.core.errors import MinigradError
 from minigrad.core.function import Function
 from minigrad.core.mode import detect_anomaly, no_grad
