@@ -2,10 +2,11 @@
 
 - ``im2col`` (``conv_im2col.py``), lowering and a product of matrices: the one to read first;
 - ``direct`` (``conv_direct.py``, ``conv_direct_weight.py``), register tiles and no lowering;
+- ``winograd`` (``winograd.py``), fewer products and larger rounding errors, for some cases;
 - ``reference``, the twins.
 
-Which one serves a call is decided in ``conv_choice.py``, by one table or by the caller. The first
-two do the same products and sums in another order.
+Which one serves a call is decided in ``conv_choice.py``, by one table or by the caller. All but
+``winograd`` do the same products and sums, each in its own order.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from minigrad.kernels import (
     conv_direct,
     conv_direct_weight,
     conv_im2col,
+    winograd,
 )
 from minigrad.kernels._jit import chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
@@ -28,11 +30,13 @@ from minigrad.kernels.reference import conv as reference
 _FORWARD: dict[str, Any] = {
     "im2col": conv_im2col.conv2d_forward,
     "direct": conv_direct.conv2d_forward,
+    "winograd": winograd.conv2d_forward,
     "reference": reference.conv2d_forward,
 }
 _GRAD_INPUT: dict[str, Any] = {
     "im2col": conv_im2col.conv2d_grad_input,
     "direct": conv_direct.conv2d_grad_input,
+    "winograd": winograd.conv2d_grad_input,
     "reference": reference.conv2d_grad_input,
 }
 _GRAD_WEIGHT: dict[str, Any] = {

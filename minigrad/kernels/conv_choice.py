@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 # In the order in which one that cannot serve a case hands it on.
-ALGORITHMS = ("direct", "im2col", "reference")
+ALGORITHMS = ("winograd", "direct", "im2col", "reference")
 
 Shape = tuple[int, ...]
 
@@ -37,7 +37,32 @@ class Row(NamedTuple):
     fits: Callable[[Case], bool]
 
 
-TABLE = (Row("direct", lambda case: True),)
+def serves(algorithm: str, case: Case) -> bool:
+    """Tell whether an algorithm can compute a case; all but winograd compute every one."""
+    return algorithm != "winograd" or (
+        case.product != "grad_weight"
+        and case.dtype == np.float32
+        and case.weight_shape[2:] == (3, 3)
+        and case.stride == case.dilation == (1, 1)
+        and case.groups == 1
+    )
+
+
+def _pays_for_winograd(case: Case) -> bool:
+    """Tell whether winograd is faster, and its error within eight times that of direct.
+
+    With few channels its transforms cost more than they save, and with few pixels those of the
+    filters do. A tile is 4 x 4 pixels; in small images much of it hangs over the edge.
+    """
+    N, C, H, W = case.x_shape
+    inside = H * W / ((H + 3) // 4 * ((W + 3) // 4) * 16) if H and W else 0
+    return min(C, case.weight_shape[0]) >= 64 and inside > 0.7 and N * H * W >= 196
+
+
+TABLE = (
+    Row("winograd", lambda case: serves("winograd", case) and _pays_for_winograd(case)),
+    Row("direct", lambda case: True),
+)
 
 _local = threading.local()
 
@@ -48,8 +73,10 @@ def conv_algorithm(algorithm: str) -> Iterator[None]:
 
     Parameters
     ----------
-    algorithm : {"auto", "im2col", "direct", "reference"}
-        "auto" goes by the table of shapes.
+    algorithm : {"auto", "im2col", "direct", "winograd", "reference"}
+        "auto" goes by the table of shapes. "winograd" computes 3 x 3 filters with stride 1 in
+        float32, and neither groups nor the gradient of the weight; what it cannot compute,
+        "direct" does.
     """
     if algorithm not in ("auto", *ALGORITHMS):
         raise ValueError(
@@ -74,4 +101,5 @@ def choose(case: Case) -> str:
     asked = in_use()
     if asked == "auto":
         return next(row.algorithm for row in TABLE if row.fits(case))
-    return asked
+    able = ALGORITHMS[ALGORITHMS.index(asked) :]
+    return next(algorithm for algorithm in able if serves(algorithm, case))

@@ -36,7 +36,6 @@ import numpy as np
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
 from minigrad.kernels._simd import (
-    VECTORS,
     lanes,
     lanes_of,
     tile_load,
@@ -50,9 +49,9 @@ from minigrad.kernels.conv_window import (
     TALL,
     Window,
     fill_window,
-    strip_height,
     strip_start,
     strips_in,
+    tile_for,
     window_of,
 )
 from minigrad.kernels.gemm import whole_vectors
@@ -79,11 +78,12 @@ class Places(NamedTuple):
 class Plan(NamedTuple):
     """How the work is cut: strips over (N, OH, strips of a row), and vectors of filters."""
 
-    height: int
+    height: int  # of a strip
+    wide: int  # vectors of filters in a tile
     row_strips: int  # strips in a row
     strips: int
     block: int  # strips in a chunk
-    vectors: int  # of filters, in a group
+    vectors: int  # of filters in a group, filled up to whole tiles
     parts: int  # chunks over the vectors
 
 
@@ -100,8 +100,8 @@ def conv2d_forward(
     g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     places = Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F)
-    packed = pack_weight(weight, g, np.arange(g.KH * g.KW), transposed=False)
-    _convolve(flat_channels_last(x), packed, bias, g, places, out)
+    taps = np.arange(g.KH * g.KW)
+    _convolve(flat_channels_last(x), weight, taps, False, bias, g, places, out)
     return out
 
 
@@ -127,8 +127,7 @@ def conv2d_grad_input(
             if down.taps.size and across.taps.size:
                 phase, places = _phase_sizes(g, down, across)
                 taps = (down.taps[:, None] * g.KW + across.taps).reshape(-1)
-                packed = pack_weight(weight, phase, taps, transposed=True)
-                _convolve(values, packed, None, phase, places, grad_x)
+                _convolve(values, weight, taps, True, None, phase, places, grad_x)
     return grad_x
 
 
@@ -179,7 +178,9 @@ def _phase_sizes(g: Geometry, down: _Phase, across: _Phase) -> tuple[Geometry, P
 
 def _convolve(
     x: np.ndarray,
-    packed: np.ndarray,
+    weight: np.ndarray,
+    taps: np.ndarray,
+    transposed: bool,
     bias: np.ndarray | None,
     g: Geometry,
     places: Places,
@@ -196,7 +197,7 @@ def _convolve(
     _convolve_loop.launch(
         g.pixels * g.taps * g.F,
         x,
-        packed,
+        pack_weight(weight, g, plan.vectors, taps, transposed),
         biases.reshape(-1),
         g,
         window,
@@ -216,22 +217,24 @@ def _one_row(g: Geometry, places: Places) -> tuple[Geometry, Places]:
 
 def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
     """Cut the work by its shape alone."""
-    height = strip_height(g.OW)
+    vectors = whole_vectors(g.filters, np.dtype(f"f{itemsize}"))
+    height, wide = tile_for(g.OW, vectors)
     row_strips = strips_in(g.OW, height)
     strips = g.N * g.OH * row_strips
-    vectors = whole_vectors(g.filters, np.dtype(f"f{itemsize}"))
     pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * itemsize
     pixels = max(CHUNK_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
     block = min(pixels // height, chunks_of(strips, CHUNKS))
     if window.copied:  # whole rows, for a row that two chunks share is copied twice
         block = chunks_of(block, max(row_strips, 1)) * row_strips
     block = max(block + block % 2, 2)
-    pairs = chunks_of(vectors, VECTORS)
-    parts = max(min(pairs, CHUNKS // max(chunks_of(strips, block), 1)), 1)
-    return Plan(height, row_strips, strips, block, vectors, parts)
+    tiles = strips_in(vectors, wide)
+    parts = max(min(tiles, CHUNKS // max(chunks_of(strips, block), 1)), 1)
+    return Plan(height, wide, row_strips, strips, block, tiles * wide, parts)
 
 
-def pack_weight(weight: np.ndarray, g: Geometry, taps: np.ndarray, transposed: bool) -> np.ndarray:
+def pack_weight(
+    weight: np.ndarray, g: Geometry, vectors: int, taps: np.ndarray, transposed: bool
+) -> np.ndarray:
     """Bring the weight to the form that tiles read: (groups, vectors, taps, channels, lanes).
 
     Parameters
@@ -239,6 +242,8 @@ def pack_weight(weight: np.ndarray, g: Geometry, taps: np.ndarray, transposed: b
     weight : ndarray, shape (F, C/groups, KH, KW)
     g : Geometry
         Of the convolution to be done, with its own filters and channels.
+    vectors : int
+        How many for each group.
     taps : ndarray of intp
         Which taps, counted over (KH, KW).
     transposed : bool
@@ -248,20 +253,18 @@ def pack_weight(weight: np.ndarray, g: Geometry, taps: np.ndarray, transposed: b
     rows, columns, KH, KW = weight.shape
     strides = (KH * KW, columns * KH * KW) if transposed else (columns * KH * KW, KH * KW)
     group = rows // g.groups * columns * KH * KW
-    vectors = whole_vectors(g.filters, weight.dtype)
     packed = np.empty(g.groups * vectors * g.taps * lanes(weight.dtype), weight.dtype)
-    _pack_loop.launch(packed.size, weight.reshape(-1), g, group, *strides, taps, packed)
+    _pack_loop.launch(packed.size, weight.reshape(-1), g, group, *strides, taps, vectors, packed)
     return packed
 
 
 @kernel
-def _pack_loop(weight, g, group, filter_step, channel_step, taps, packed):
+def _pack_loop(weight, g, group, filter_step, channel_step, taps, vectors, packed):
     size = g.taps * lanes_of(packed)  # of one vector of filters
     for chunk in prange(packed.size // max(size, 1)):
-        vectors = chunks_of(g.filters, lanes_of(packed))
         first = chunk % vectors * lanes_of(packed)
         start = chunk // vectors * group + first * filter_step
-        filters = min(g.filters - first, lanes_of(packed))
+        filters = max(min(g.filters - first, lanes_of(packed)), 0)
         _pack_vector(
             weight, start, filters, g.channels, filter_step, channel_step, taps, packed,
             chunk * size,
@@ -336,110 +339,29 @@ def _place_strips(g, window, places, plan, first, last, seen, written):
 def _convolve_group(
     values, weight, bias, g, window, plan, group, part, seen, written, out_pixel, out
 ):
-    """Run through the filters of one part, two vectors at a time."""
-    first, last = chunk_bounds(part, plan.parts, chunks_of(plan.vectors, VECTORS))
-    v, stop = first * VECTORS, min(last * VECTORS, plan.vectors)
-    while v + VECTORS <= stop:
-        if plan.height == TALL:
-            zeros = tile_zeros(TALL, VECTORS, out)
+    """Run through the filters of one part, in tiles of the planned size."""
+    first, last = chunk_bounds(part, plan.parts, plan.vectors // plan.wide)
+    for v in range(first * plan.wide, last * plan.wide, plan.wide):
+        if plan.wide == 2 and plan.height == TALL:
             _strips(
-                zeros,
-                values,
-                weight,
-                bias,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                written,
-                out_pixel,
-                out,
-            )
-        elif plan.height == LOW:
-            zeros = tile_zeros(LOW, VECTORS, out)
+                tile_zeros(TALL, 2, out),
+                values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
+            )  # fmt: skip
+        elif plan.wide == 2:
             _strips(
-                zeros,
-                values,
-                weight,
-                bias,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                written,
-                out_pixel,
-                out,
-            )
-        else:
-            _strips(
-                tile_zeros(1, VECTORS, out),
-                values,
-                weight,
-                bias,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                written,
-                out_pixel,
-                out,
-            )
-        v += VECTORS
-    if v < stop:
-        if plan.height == TALL:
+                tile_zeros(LOW, 2, out),
+                values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
+            )  # fmt: skip
+        elif plan.height == TALL:
             _strips(
                 tile_zeros(TALL, 1, out),
-                values,
-                weight,
-                bias,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                written,
-                out_pixel,
-                out,
-            )
-        elif plan.height == LOW:
-            _strips(
-                tile_zeros(LOW, 1, out),
-                values,
-                weight,
-                bias,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                written,
-                out_pixel,
-                out,
-            )
+                values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
+            )  # fmt: skip
         else:
             _strips(
                 tile_zeros(1, 1, out),
-                values,
-                weight,
-                bias,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                written,
-                out_pixel,
-                out,
-            )
+                values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
+            )  # fmt: skip
 
 
 @body

@@ -32,7 +32,6 @@ from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
 from minigrad.kernels._runs import copy_run, zero_run
 from minigrad.kernels._simd import (
-    VECTORS,
     lanes,
     lanes_of,
     tile_add,
@@ -47,10 +46,10 @@ from minigrad.kernels.conv_window import (
     TALL,
     Window,
     fill_window,
-    strip_height,
     strip_rows,
     strip_start,
     strips_in,
+    tile_for,
     window_of,
 )
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
@@ -77,9 +76,10 @@ class Plan(NamedTuple):
     slots: int
     band: int  # stretches in a band
     height: int  # of a strip
+    wide: int  # vectors of filters in a tile
     run_strips: int  # strips that cover a run
     strips: int  # strips that cover a group's taps
-    vectors: int  # of filters, in a group
+    vectors: int  # of filters in a group, filled up to whole tiles
     parts: int  # chunks over the vectors
 
 
@@ -127,17 +127,20 @@ def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
     """Cut the work by its shape alone."""
     row_stretches = chunks_of(g.OW, STRETCH)
     stretches = g.N * g.OH * row_stretches
-    height = strip_height(window.run)
+    vectors = whole_vectors(g.filters, dtype)
+    height, wide = tile_for(window.run, vectors)
+    tiles = strips_in(vectors, wide)
     run_strips = strips_in(window.run, height)
     strips = g.KH * window.runs * run_strips
-    vectors = whole_vectors(g.filters, dtype)
-    size = g.groups * strips * height * vectors * lanes(dtype) * dtype.itemsize
+    size = g.groups * strips * height * tiles * wide * lanes(dtype) * dtype.itemsize
     slots = max(min(CHUNKS, SLOT_BYTES // max(size, 1), stretches), 1)
-    parts = max(min(chunks_of(vectors, VECTORS), chunks_of(CHUNKS, slots)), 1)
+    parts = max(min(tiles, chunks_of(CHUNKS, slots)), 1)
     pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * dtype.itemsize
     pixels = max(BAND_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
     band = chunks_of(pixels, max(min(g.OW, STRETCH), 1))
-    return Plan(row_stretches, stretches, slots, band, height, run_strips, strips, vectors, parts)
+    return Plan(
+        row_stretches, stretches, slots, band, height, wide, run_strips, strips, tiles * wide, parts
+    )  # fmt: skip
 
 
 @kernel
@@ -157,8 +160,8 @@ def _add_band(grad_out, x, g, window, plan, first, last, part, sums):
     top_row, rows = _place_stretches(g, window, plan, first, last, seen, counts)
     first_pixel = first // plan.row_stretches * g.OW + first % plan.row_stretches * STRETCH
     pixels = counts.sum()
-    start, stop = chunk_bounds(part, plan.parts, chunks_of(plan.vectors, VECTORS))
-    v_first, v_last = start * VECTORS, min(stop * VECTORS, plan.vectors)
+    first_tile, last_tile = chunk_bounds(part, plan.parts, plan.vectors // plan.wide)
+    v_first, v_last = first_tile * plan.wide, last_tile * plan.wide
     cotangents = np.empty((v_last - v_first) * pixels * lanes_of(x), x.dtype)
     values = x
     if window.copied:
@@ -180,7 +183,7 @@ def _split_vectors(grad_out, g, group, first_pixel, pixels, v_first, v_last, cot
     width = lanes_of(cotangents)
     to = 0
     for v in range(v_first, v_last):
-        filters = min(g.filters - v * width, width)
+        filters = max(min(g.filters - v * width, width), 0)
         at = first_pixel * g.F + group * g.filters + v * width
         for p in range(pixels):
             copy_run(cotangents, to, grad_out, at + p * g.F, filters)
@@ -212,103 +215,29 @@ def _place_stretches(g, window, plan, first, last, seen, counts):
 def _add_group(
     values, cotangents, pixels, g, window, plan, group, v_first, v_last, seen, counts, sums
 ):
-    """Run through the filters of one part, two vectors at a time."""
-    v = v_first
-    while v + VECTORS <= v_last:
+    """Run through the filters of one part, in tiles of the planned size."""
+    for v in range(v_first, v_last, plan.wide):
         here = cotangents[(v - v_first) * pixels * lanes_of(sums) :]
-        if plan.height == TALL:
+        if plan.wide == 2 and plan.height == TALL:
             _add_strips(
-                tile_zeros(TALL, VECTORS, sums),
-                values,
-                here,
-                pixels,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                counts,
-                sums,
-            )
-        elif plan.height == LOW:
+                tile_zeros(TALL, 2, sums),
+                values, here, pixels, g, window, plan, group, v, seen, counts, sums,
+            )  # fmt: skip
+        elif plan.wide == 2:
             _add_strips(
-                tile_zeros(LOW, VECTORS, sums),
-                values,
-                here,
-                pixels,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                counts,
-                sums,
-            )
-        else:
-            _add_strips(
-                tile_zeros(1, VECTORS, sums),
-                values,
-                here,
-                pixels,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                counts,
-                sums,
-            )
-        v += VECTORS
-    if v < v_last:
-        here = cotangents[(v - v_first) * pixels * lanes_of(sums) :]
-        if plan.height == TALL:
+                tile_zeros(LOW, 2, sums),
+                values, here, pixels, g, window, plan, group, v, seen, counts, sums,
+            )  # fmt: skip
+        elif plan.height == TALL:
             _add_strips(
                 tile_zeros(TALL, 1, sums),
-                values,
-                here,
-                pixels,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                counts,
-                sums,
-            )
-        elif plan.height == LOW:
-            _add_strips(
-                tile_zeros(LOW, 1, sums),
-                values,
-                here,
-                pixels,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                counts,
-                sums,
-            )
+                values, here, pixels, g, window, plan, group, v, seen, counts, sums,
+            )  # fmt: skip
         else:
             _add_strips(
                 tile_zeros(1, 1, sums),
-                values,
-                here,
-                pixels,
-                g,
-                window,
-                plan,
-                group,
-                v,
-                seen,
-                counts,
-                sums,
-            )
+                values, here, pixels, g, window, plan, group, v, seen, counts, sums,
+            )  # fmt: skip
 
 
 @body

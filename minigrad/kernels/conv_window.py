@@ -24,9 +24,10 @@ from minigrad.kernels._runs import copy_run, zero_run
 from minigrad.kernels._simd import ROWS
 from minigrad.kernels.conv_geometry import Geometry, inside
 
-# The heights that a strip may have, the tallest first; two of these fill the registers.
-TALL = ROWS // 2
-LOW = (TALL + 1) // 2
+# The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
+# The first fills the registers. Each one is compiled, so they are few.
+TALL, LOW = ROWS // 2, (ROWS // 2 + 1) // 2
+TILES = ((TALL, 2), (LOW, 2), (TALL, 1), (1, 1))
 
 
 class Window(NamedTuple):
@@ -79,18 +80,22 @@ def fill_window(x, g, window, group, top_row, rows, values):
             zero_run(values, to, row)
 
 
-def strip_height(length: int) -> int:
-    """Choose the height of strips for rows of so many neighbours.
+def tile_for(length: int, vectors: int) -> tuple[int, int]:
+    """Choose the tile for rows of so many neighbours and for so many vectors of filters.
 
-    The cost of a strip is its height, and a little for reading what all its sums share. A single
-    pixel costs as much as two, for its few sums wait for one another.
+    A tile takes as long as it has sums, and a little to read what these share; the smallest one
+    takes as long as one of four, for sums in a row must wait for one another.
     """
-    fitting = [height for height in (TALL, LOW, 1) if height <= length or height == 1]
-    return min(fitting, key=lambda height: strips_in(length, height) * (max(height, 2) + 0.5))
+
+    def cost(tile: tuple[int, int]) -> int:
+        height, wide = tile
+        return strips_in(length, height) * strips_in(vectors, wide) * (max(height * wide, 4) + 1)
+
+    return min((tile for tile in TILES if tile[0] <= max(length, 1)), key=cost)
 
 
 def strips_in(length: int, height: int) -> int:
-    """Count the strips that cover a row."""
+    """Count the strips of one height that cover a row."""
     return -(-length // height)
 
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from minigrad import kernels
 from minigrad.kernels import _jit, conv_direct_weight, conv_im2col
-from minigrad.kernels.conv_choice import conv_algorithm
+from minigrad.kernels.conv_choice import Case, choose, conv_algorithm
 
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
 
 
-@pytest.fixture(params=["direct", "im2col"])
+@pytest.fixture(params=["direct", "im2col", "winograd"])
 def algorithm(request):
     """Compute every convolution of a test by one algorithm."""
     with conv_algorithm(request.param):
@@ -31,6 +31,7 @@ CASES = {
     "kernel as large as the image": ((2, 3, 5, 4), (6, 3, 5, 4), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "groups": ((2, 6, 7, 5), (4, 3, 3, 2), (2, 1), (1, 0, 1, 1), (1, 2), 2),
     "depthwise": ((2, 5, 7, 6), (10, 1, 3, 3), (1, 2), (1, 1, 1, 1), (1, 1), 5),
+    "uneven tiles": ((2, 5, 10, 7), (19, 5, 3, 3), (1, 1), (2, 0, 3, 1), (1, 1), 1),
     "whole vectors": ((2, 16, 9, 9), (32, 16, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "many channels": ((1, 130, 5, 4), (70, 130, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "several blocks": ((7, 20, 24, 20), (3, 20, 3, 5), (1, 1), (1, 1, 2, 2), (1, 1), 1),
@@ -81,7 +82,18 @@ def _assert_equals_twins(case, arrays):
     with kernels.use("reference"):
         want = _everything(case, *arrays)
     for name in want:
-        np.testing.assert_array_equal(got[name], want[name], err_msg=name, strict=True)
+        if _is_rounded(case, arrays, name):
+            np.testing.assert_allclose(got[name], want[name], atol=2e-2, err_msg=name, strict=True)
+        else:
+            np.testing.assert_array_equal(got[name], want[name], err_msg=name, strict=True)
+
+
+def _is_rounded(case, arrays, name):
+    """Winograd alone does not keep whole numbers whole."""
+    x_shape, weight_shape, stride, _, dilation, groups = case
+    product = name if name.startswith("grad") else "forward"
+    asked = Case(product, arrays[0].dtype, x_shape, weight_shape, stride, dilation, groups)
+    return choose(asked) == "winograd" and name != "grad_bias"
 
 
 @every_case
@@ -132,7 +144,7 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
     assert by_weight == pytest.approx(forward, rel=1e-11, abs=1e-11)
 
 
-@pytest.mark.parametrize("name", ["uneven everything", "groups", "several blocks"])
+@pytest.mark.parametrize("name", ["uneven everything", "groups", "several blocks", "many channels"])
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
     case = CASES[name]
     arrays = _arrays(case, np.float32, _normal)
@@ -203,7 +215,7 @@ def test_outputs_of_image_shape_are_channels_last_and_writeable():
 
 
 @pytest.mark.parametrize("name", ["3x3", "depthwise", "whole vectors"])
-def test_a_nan_reaches_what_it_touches_and_nothing_else(name):
+def test_a_nan_reaches_what_it_touches_and_nothing_else(name, algorithm):
     case = CASES[name]
     x, weight, bias, grad_out = _arrays(case, np.float32, _normal)
     x[1, 0, 2, 3] = np.nan
@@ -213,7 +225,10 @@ def test_a_nan_reaches_what_it_touches_and_nothing_else(name):
         want = _everything(case, x, weight, bias, grad_out)
     for part in want:
         assert np.isnan(want[part]).any()
-        np.testing.assert_array_equal(np.isnan(got[part]), np.isnan(want[part]), err_msg=part)
+        if algorithm == "winograd":  # which mixes the pixels of a tile
+            assert np.isnan(got[part])[np.isnan(want[part])].all(), part
+        else:
+            np.testing.assert_array_equal(np.isnan(got[part]), np.isnan(want[part]), err_msg=part)
 
 
 def test_the_twins_are_analytic_in_complex_numbers():
@@ -226,3 +241,18 @@ def test_the_twins_are_analytic_in_complex_numbers():
     by_step = np.vdot(grad_out, moved.imag) / 1e-20
     grad_x = kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings)
     assert by_step == pytest.approx(np.vdot(grad_x, step), rel=1e-12)
+
+
+@pytest.mark.parametrize("C", [64, 128, 300])
+def test_errors_of_winograd_stay_within_eight_times_those_of_direct_sums(C):
+    case = (2, C, 13, 12), (C, C, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1
+    x, weight, bias, grad_out = arrays = _arrays(case, np.float32, _normal)
+    exact = _everything(case, *(array.astype(np.float64) for array in arrays))
+    errors = {}
+    for name in "winograd", "direct":
+        with conv_algorithm(name):
+            got = _everything(case, *arrays)
+        errors[name] = {part: np.abs(got[part] - exact[part]) for part in ("out", "grad_x")}
+    for part in "out", "grad_x":
+        assert errors["winograd"][part].max() < 8 * errors["direct"][part].max(), part
+        assert errors["winograd"][part].mean() < 4 * errors["direct"][part].mean(), part
