@@ -83,7 +83,7 @@ def _assert_equals_twins(case, arrays):
         want = _everything(case, *arrays)
     for name in want:
         if _is_rounded(case, arrays, name):
-            np.testing.assert_allclose(got[name], want[name], atol=2e-2, err_msg=name, strict=True)
+            np.testing.assert_allclose(got[name], want[name], atol=1e-2, err_msg=name, strict=True)
         else:
             np.testing.assert_array_equal(got[name], want[name], err_msg=name, strict=True)
 
@@ -243,16 +243,16 @@ def test_the_twins_are_analytic_in_complex_numbers():
     assert by_step == pytest.approx(np.vdot(grad_x, step), rel=1e-12)
 
 
-@pytest.mark.parametrize("C", [64, 128, 300])
-def test_errors_of_winograd_stay_within_eight_times_those_of_direct_sums(C):
+@pytest.mark.parametrize("C", [64, 130])
+@pytest.mark.parametrize("algorithm", ["winograd"], indirect=True)
+def test_errors_of_winograd_stay_within_four_times_those_of_direct_sums(C, algorithm):
     case = (2, C, 13, 12), (C, C, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1
-    x, weight, bias, grad_out = arrays = _arrays(case, np.float32, _normal)
+    arrays = _arrays(case, np.float32, _normal)
     exact = _everything(case, *(array.astype(np.float64) for array in arrays))
-    errors = {}
-    for name in "winograd", "direct":
-        with conv_algorithm(name):
-            got = _everything(case, *arrays)
-        errors[name] = {part: np.abs(got[part] - exact[part]) for part in ("out", "grad_x")}
+    winograd = _everything(case, *arrays)
+    with conv_algorithm("direct"):
+        direct = _everything(case, *arrays)
     for part in "out", "grad_x":
-        assert errors["winograd"][part].max() < 8 * errors["direct"][part].max(), part
-        assert errors["winograd"][part].mean() < 4 * errors["direct"][part].mean(), part
+        errors, least = (np.abs(got[part] - exact[part]) for got in (winograd, direct))
+        assert errors.max() < 4 * least.max(), part
+        assert errors.mean() < 3 * least.mean(), part
