@@ -19,7 +19,7 @@ from minigrad.core.mode import state
 from minigrad.core.node import Node
 from minigrad.core.tensor import Tensor, grad
 
-__all__ = ["blame", "join_verdicts", "recorded"]
+__all__ = ["blame", "join_verdicts", "recorded", "single_kink"]
 
 
 def recorded(problem: Problem) -> tuple[list[Call], list[Tensor], list[Tensor]]:
@@ -58,9 +58,14 @@ def _local(call: Call, rng: np.random.Generator) -> list[Verdict]:
     verdicts = [located(trial, verdict) if _can_be_located(verdict) else verdict]
     if problem.kinks:
         verdicts.append(branch_verdict(problem))
-        if len(problem.taken) == 1:  # what follows a kink may turn its sides around
-            verdicts.append(kink_verdict(trial))
+    if single_kink(problem):
+        verdicts.append(kink_verdict(trial))
     return verdicts
+
+
+def single_kink(problem: Problem) -> bool:
+    """Whether it has one kink and nothing behind it that may turn its two sides around."""
+    return problem.kinks and len(problem.taken) == 1
 
 
 def _can_be_located(verdict: Verdict) -> bool:

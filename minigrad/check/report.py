@@ -116,12 +116,15 @@ class Report:
     def ranked(self) -> list[Verdict]:
         """Wrong ones first, then inconclusive, then right; the largest error / bound first.
 
-        A wrong whole comes after the operations that make it wrong.
+        A wrong whole comes after the operations that make it wrong, and what could not be traced
+        to an entry after what could.
         """
         order = {WRONG: 0, INCONCLUSIVE: 1, RIGHT: 2}
-        return sorted(
-            self.verdicts, key=lambda v: (order[v.kind], v.where == self.target, -v.bounds)
-        )
+
+        def rank(v: Verdict) -> tuple[int, bool, bool, float]:
+            return order[v.kind], v.where == self.target, v.index is None, -v.bounds
+
+        return sorted(self.verdicts, key=rank)
 
     @property
     def worst(self) -> Verdict:

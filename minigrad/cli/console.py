@@ -1,24 +1,27 @@
-"""What ``minigrad train`` shows while it works and when it is done, by rich."""
+"""What ``minigrad train`` and ``minigrad check`` show, by rich."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from minigrad.check.report import Report
 from minigrad.core.errors import MissingExtra
 from minigrad.train import Run
 
-__all__ = ["Progress", "summary"]
+__all__ = ["Progress", "checked", "summary"]
 
 
 def _rich() -> Any:
     try:
         import rich
         import rich.console
+        import rich.markup
         import rich.progress
         import rich.table
     except ImportError:
         raise MissingExtra(
-            "minigrad train: showing progress needs rich, which is not installed. "
+            "minigrad: showing progress needs rich, which is not installed. "
             'Install it with: pip install "minigrad[demos]".'
         ) from None
     return rich
@@ -106,3 +109,37 @@ def summary(run: Run, directory: Path, threads: int) -> None:
     table.add_row("training", f"{seconds:.1f} s, {images / seconds:.0f} img/s, {threads} threads")
     table.add_row("written", ", ".join(sorted(p.name for p in directory.iterdir())))
     rich.console.Console().print(table)
+
+
+_COLORS = {"right": "green", "wrong": "bold red", "inconclusive": "yellow"}
+
+
+def checked(reports: Sequence[Report], seconds: float) -> None:
+    """What ``minigrad check`` found: a line for each target, then each failure in full.
+
+    ``open`` counts inconclusive verdicts; ``bounds`` is the largest error, in units of its bound;
+    ``passes`` are forward passes.
+    """
+    rich = _rich()
+    console = rich.console.Console()
+    table = rich.table.Table(title="gradient checks", title_justify="left")
+    for column, justify in (
+        ("target", "left"), ("verdict", "left"), ("right", "right"), ("wrong", "right"),
+        ("open", "right"), ("bounds", "right"), ("passes", "right"),
+    ):  # fmt: skip
+        table.add_column(column, justify=justify, min_width=len(column))
+    for report in reports:
+        kinds = [v.kind for v in report.verdicts]
+        verdict = "right" if report.ok else "wrong" if report.wrong else "inconclusive"
+        counts = [str(kinds.count(kind)) for kind in _COLORS]
+        worst = f"{report.worst.bounds:.2g}" if report.verdicts else "-"
+        table.add_row(
+            rich.markup.escape(report.target), f"[{_COLORS[verdict]}]{verdict}[/]", *counts, worst,
+            str(report.forwards),
+        )  # fmt: skip
+    console.print(table)
+    for report in reports:
+        if not report.ok:
+            console.print(report.message(), markup=False, highlight=False, soft_wrap=True)
+    right = sum(report.ok for report in reports)
+    console.print(f"{right} of {len(reports)} right, {seconds:.1f} s", highlight=False)

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from minigrad._version import __version__
-from minigrad.cli import bench, doctor, train, warmup
+from minigrad.cli import bench, check, doctor, train, warmup
 from minigrad.core.errors import MinigradError
 
 __all__ = ["main"]
 
-_COMMANDS = (train, bench, warmup, doctor)
+_COMMANDS = (train, check, bench, warmup, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
