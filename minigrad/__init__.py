@@ -76,5 +76,6 @@ from minigrad.ops import (
     var,
     where,
 )
+from minigrad.ops.conv import conv_algorithm
 from minigrad.ops.memory import release_memory
 from minigrad.ops.threads import get_num_threads, set_num_threads

@@ -7,7 +7,7 @@ named before anything is compiled.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -89,6 +89,11 @@ def conv_algorithm(algorithm: str) -> Iterator[None]:
         yield
     finally:
         _local.algorithm = outer
+
+
+def asking(algorithm: str) -> AbstractContextManager[None]:
+    """Ask for an algorithm, or with "auto" for nothing: the context outside then decides."""
+    return nullcontext() if algorithm == "auto" else conv_algorithm(algorithm)
 
 
 def in_use() -> str:

@@ -1,5 +1,7 @@
 """Convolution: conv2d. Its adjoint, conv_transpose2d, has a file of its own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,11 @@ from minigrad import kernels
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
+from minigrad.kernels import conv_choice
 from minigrad.ops._images import Pair, bad_images, check_floats, check_images, pair
 from minigrad.ops._registry import Sample, Wrong, operation
 
-__all__ = ["conv2d"]
+__all__ = ["conv2d", "conv_algorithm"]
 
 Sides = tuple[int, int, int, int]  # top, bottom, left, right
 
@@ -30,19 +33,23 @@ class Conv2d(Function):
         padding: Sides,
         dilation: Pair,
         groups: int,
+        algorithm: str = "auto",
     ) -> np.ndarray:
         ctx.save(x, weight)
         ctx.geometry = stride, padding, dilation, groups
-        return kernels.conv2d_forward(x, weight, bias, *ctx.geometry)
+        ctx.algorithm = algorithm
+        with conv_choice.asking(algorithm):
+            return kernels.conv2d_forward(x, weight, bias, *ctx.geometry)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         x, weight = ctx.saved
         grad_x = grad_weight = grad_bias = None
-        if ctx.needs[0]:
-            grad_x = kernels.conv2d_grad_input(grad_out, weight, x.shape, *ctx.geometry)
-        if ctx.needs[1]:
-            grad_weight = kernels.conv2d_grad_weight(grad_out, x, weight.shape, *ctx.geometry)
+        with conv_choice.asking(ctx.algorithm):
+            if ctx.needs[0]:
+                grad_x = kernels.conv2d_grad_input(grad_out, weight, x.shape, *ctx.geometry)
+            if ctx.needs[1]:
+                grad_weight = kernels.conv2d_grad_weight(grad_out, x, weight.shape, *ctx.geometry)
         if ctx.needs[2]:
             grad_bias = kernels.conv2d_grad_bias(grad_out)
         return grad_x, grad_weight, grad_bias
@@ -68,6 +75,7 @@ def _bad_convs(rng: np.random.Generator) -> list[Wrong]:
     x, weight = np.ones((8, 4, 32, 32)), np.ones((16, 4, 3, 3))
     return [
         *bad_arguments("conv2d", x, weight, 16),
+        *_bad_algorithms(x, weight),
         Wrong(
             ShapeError,
             "conv2d: weight expects 3 input channels, x has 4. x is (8, 4, 32, 32) as "
@@ -121,6 +129,29 @@ def _bad_convs(rng: np.random.Generator) -> list[Wrong]:
             x,
             weight,
             padding="full",
+        ),
+    ]
+
+
+def _bad_algorithms(x: np.ndarray, weight: np.ndarray) -> list[Wrong]:
+    return [
+        Wrong(
+            ArgumentError,
+            "conv2d: algorithm is 'auto', 'winograd', 'direct', 'im2col' or 'reference', got "
+            "'fft'. Pass for example algorithm='auto'.",
+            x,
+            weight,
+            algorithm="fft",
+        ),
+        Wrong(
+            ArgumentError,
+            "conv2d: algorithm='winograd' computes 3x3 filters in float32, with stride 1, dilation "
+            "1 and groups 1. weight is (16, 4, 3, 3) in float64; stride=(2, 2), dilation=(1, 1), "
+            "groups=1. Pass algorithm='auto' or 'direct'.",
+            x,
+            weight,
+            stride=2,
+            algorithm="winograd",
         ),
     ]
 
@@ -179,6 +210,7 @@ def conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    algorithm: str = "auto",
 ) -> Tensor:
     """Slide filters over images.
 
@@ -199,6 +231,9 @@ def conv2d(
         Distance of the pixels that a filter looks at.
     groups : int
         Channels and filters are split into so many groups, which do not see each other.
+    algorithm : {"auto", "im2col", "direct", "winograd", "reference"}
+        How it is computed, here and in the gradients: see :func:`conv_algorithm`, which "auto"
+        follows. "winograd" is refused where it cannot serve.
 
     Returns
     -------
@@ -238,7 +273,61 @@ def conv2d(
     array([[[[0., 3., 0.]]]])
     """
     options = conv_options(x, weight, bias, stride, padding, dilation, groups)
-    return Conv2d.apply(x, weight, bias, **options)
+    _check_algorithm(algorithm, x, weight, options)
+    return Conv2d.apply(x, weight, bias, **options, algorithm=algorithm)
+
+
+def _check_algorithm(algorithm: Any, x: Any, weight: Any, options: dict[str, Any]) -> None:
+    _check_name("conv2d", algorithm)
+    stride, dilation, groups = options["stride"], options["dilation"], options["groups"]
+    case = conv_choice.Case("forward", x.dtype, x.shape, weight.shape, stride, dilation, groups)
+    if algorithm != "auto" and not conv_choice.serves(algorithm, case):
+        raise ArgumentError(
+            f"conv2d: algorithm={algorithm!r} computes 3x3 filters in float32, with stride 1, "
+            f"dilation 1 and groups 1. weight is {weight.shape} in {weight.dtype}; "
+            f"stride={stride}, dilation={dilation}, groups={groups}. Pass algorithm='auto' or "
+            f"'direct'."
+        )
+
+
+def _check_name(name: str, algorithm: Any) -> None:
+    if algorithm not in ("auto", *conv_choice.ALGORITHMS):
+        raise ArgumentError(
+            f"{name}: algorithm is 'auto', 'winograd', 'direct', 'im2col' or 'reference', got "
+            f"{algorithm!r}. Pass for example algorithm='auto'."
+        )
+
+
+@contextmanager
+def conv_algorithm(algorithm: str) -> Iterator[None]:
+    """Let the convolutions of this thread use one algorithm while the block lasts.
+
+    Parameters
+    ----------
+    algorithm : {"auto", "im2col", "direct", "winograd", "reference"}
+        "im2col" copies what each output sees into a row and multiplies matrices: the one to read
+        first. "direct" keeps tiles of sums in registers and copies next to nothing. "winograd"
+        needs a quarter of the products, for 3 x 3 filters with stride 1 in float32, and rounds
+        somewhat more; what it cannot compute, the gradient of the weight among it, "direct" does.
+        "reference" is NumPy, tap by tap. "auto" goes by a table of shapes.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> import numpy as np, minigrad as mg
+    >>> x, weight = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3))
+    >>> with mg.conv_algorithm("im2col"):
+    ...     y = mg.conv2d(x, weight)
+    >>> float(y.data[0, 0, 0, 0])
+    18.0
+    """
+    _check_name("conv_algorithm", algorithm)
+    with conv_choice.conv_algorithm(algorithm):
+        yield
 
 
 def conv_options(
