@@ -89,10 +89,7 @@ def _once(trial: Trial, frozen: bool | None) -> Verdict:
     if not error <= _CLEAR * slope.bound and np.isfinite(slope.bound):
         return Verdict(WRONG, "backward", where, *told)
     size = max(scale, abs(slope.value))
-    outputs = _norm(
-        [w * y.data for w, y in zip(trial.cotangents, trial.problem.outputs, strict=True)]
-    )
-    if not slope.bound <= max(_BLUR * size, 1e-9 * outputs):
+    if not slope.bound <= max(_BLUR * size, 1e-9 * slope.size):
         note = f"noise floor: the slope {analytic:.3g} is known to +-{slope.bound:.1g} only"
         return Verdict(INCONCLUSIVE, "backward", where, *told, note=note)
     return Verdict(RIGHT, "backward", where, *told)

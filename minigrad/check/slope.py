@@ -5,9 +5,9 @@ truncation error falls as step**8. The bound is the change in the last column pl
 can do. Nobody has to choose a tolerance.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,13 +25,14 @@ STEPS = (2.0**-7, 2.0**-11, 2.0**-16, 2.0**-4, 2.0**-21)
 RESOLVED = 1e-7  # a bound so far below the size of the slope's terms is as good as one needs
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Slope:
-    """A slope, how far it may be wrong, and at which step it was taken."""
+    """A slope, how far it may be wrong, the step, and the norm of the terms of f on the way."""
 
     value: float
     bound: float
     step: float
+    size: float = 0.0
 
 
 def random_signs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -69,14 +70,14 @@ def along(f: Callable[[float], Arrays], weights: Arrays, step: float, noise: flo
     >>> bool(abs(s.value - np.cos(0.5)) < s.bound < 1e-10)
     True
     """
-    size = noise
+    seen = 0.0
     column = []
     for h in (step, step / 2, step / 4, step / 8):
         total = 0.0
         for w, up, down in zip(weights, f(h), f(-h), strict=True):
             eps = max(np.finfo(up.dtype).eps, np.finfo(np.float64).eps)
             coarse = float(eps / np.finfo(np.float64).eps)  # a float32 output rounds coarsely
-            size = max(size, coarse * float(np.linalg.norm(w * up)))
+            seen = max(seen, coarse * float(np.linalg.norm(w * up)))
             total += float(np.sum(w * (up.astype(np.float64) - down)))
         column.append(total / (2 * h))
     before = column
@@ -86,8 +87,8 @@ def along(f: Callable[[float], Arrays], weights: Arrays, step: float, noise: flo
             (order * fine - rough) / (order - 1) for rough, fine in itertools.pairwise(column)
         ]
     change = max(abs(column[0] - value) for value in before)
-    rounding = ROUNDING * float(np.finfo(np.float64).eps) * size * 8 / step
-    return Slope(column[0], TRUNCATION * change + rounding, step)
+    rounding = ROUNDING * float(np.finfo(np.float64).eps) * max(seen, noise) * 8 / step
+    return Slope(column[0], TRUNCATION * change + rounding, step, seen)
 
 
 def best_slope(
@@ -99,10 +100,12 @@ def best_slope(
 ) -> Slope:
     """The slope at the first step that resolves it to 1e-7 of ``scale``, else the sharpest one."""
     best = Slope(np.nan, np.inf, steps[0])
+    size = 0.0
     for step in steps:
         found = along(f, weights, step, noise)
+        size = max(size, found.size)
         if found.bound < best.bound:
             best = found
         if best.bound <= RESOLVED * max(scale, abs(best.value)):
             break
-    return best
+    return dataclasses.replace(best, size=size)

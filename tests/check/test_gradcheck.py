@@ -72,6 +72,11 @@ def test_ties_of_two(op):
     assert mg.gradcheck(registry[op].public, np.zeros(3), np.array([0.0, 1.0, -0.0])).ok
 
 
+def test_a_slope_that_is_exactly_zero_is_shown_to_be_so():
+    assert mg.gradcheck(mg.mul, np.zeros(()), np.zeros(())).ok
+    assert mg.gradcheck(lambda x: 0 * x + 1e9, np.ones(3)).ok
+
+
 def test_plain_differences_name_the_kinks_they_cross(rng):
     x = rng.standard_normal((3, 4))
     x[0, 0] = 0
