@@ -10,13 +10,13 @@ from minigrad.core.mode import state
 
 __all__ = [
     "DEFAULT", "as_array", "as_floats", "check_data", "check_dtype", "is_differentiable",
-    "of_numbers",
+    "narrowed",
 ]  # fmt: skip
 
 DEFAULT = np.dtype(np.float32)  # of Python floats; arrays keep theirs
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_FLOAT64 = np.dtype(np.float64)
+_FLOATS = (np.dtype(np.float32), _FLOAT64)
 _COMPLEX = np.dtype(np.complex128)
-_PYTHON_NUMBERS = frozenset((int, float))
 
 
 def is_differentiable(dtype: np.dtype) -> bool:
@@ -60,14 +60,16 @@ def as_floats(x: Any) -> Any:
     return x if np.result_type(x).kind in "fc" else np.asarray(x, np.float64)
 
 
-def of_numbers(result: np.ndarray, operands: Iterable[Any]) -> np.ndarray:
-    """``result``, in the default precision where it is float64 made of Python numbers alone.
+def narrowed(results: tuple[np.ndarray, ...], operands: Iterable[Any]) -> tuple[np.ndarray, ...]:
+    """``results``, in float32 instead of float64 unless an operand is an array of float64.
 
-    Python numbers adapt to the arrays they meet; with none to meet they are as in ``tensor()``.
+    NumPy makes float64 of integers, of numbers, and of float32 that meets integers, so that one
+    mask of integers would widen a whole float32 network.
     """
-    if result.dtype == np.float64 and _PYTHON_NUMBERS.issuperset(map(type, operands)):
-        return result.astype(DEFAULT)
-    return result
+    for value in operands:
+        if isinstance(value, np.ndarray) and value.dtype == _FLOAT64:
+            return results
+    return tuple([y.astype(DEFAULT) if y.dtype == _FLOAT64 else y for y in results])
 
 
 def as_array(value: Any, dtype: Any = None) -> np.ndarray:

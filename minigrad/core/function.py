@@ -4,7 +4,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from minigrad.core.dtypes import of_numbers
+from minigrad.core.dtypes import narrowed
 from minigrad.core.errors import DTypeError, GraphError
 from minigrad.core.mode import state
 from minigrad.core.node import Node, calling_line
@@ -54,6 +54,7 @@ class Function:
     """
 
     name: ClassVar[str] = "function"
+    narrows: ClassVar[bool] = True  # a result is float64 only if an input is an array of float64
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -81,6 +82,8 @@ class Function:
         Returns
         -------
         Tensor or tuple of Tensor
+            Of float64 only where an input is an array of float64: integers and numbers adapt to
+            float32, which is also what they alone make.
         """
         arrays: list[Any] = []
         needs: list[bool] = []
@@ -99,6 +102,8 @@ class Function:
         result = cls.forward(node, *arrays, **options)
         outputs = result if isinstance(result, tuple) else (result,)
         outputs = tuple([_checked(cls, array) for array in outputs])
+        if cls.narrows:
+            outputs = narrowed(outputs, arrays)
         if state.anomaly:
             _check_forward(cls, arrays, outputs)
         if state.calls is not None:
@@ -108,7 +113,7 @@ class Function:
             node.record(tuple([edge if need else None for edge, need in pairs]), outputs)
             tensors = tuple([Tensor._of(array, (node, i)) for i, array in enumerate(outputs)])
         else:
-            tensors = tuple([Tensor._of(of_numbers(array, inputs), None) for array in outputs])
+            tensors = tuple([Tensor._of(array, None) for array in outputs])
         return tensors if isinstance(result, tuple) else tensors[0]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from minigrad.core.decisions import decide, held
-from minigrad.core.dtypes import of_numbers
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.shapes import unbroadcast
@@ -223,20 +222,11 @@ def minimum(x: Any, y: Any) -> Tensor:
     return Minimum.apply(x, y)
 
 
-def _adapted(bound: Any, x: Any) -> Any:
-    """A bound for x; integers adapt to floats, as Python numbers do, where NumPy widens float32."""
-    dtype = np.result_type(x)
-    if bound is None or dtype.kind in "biu" or np.result_type(bound).kind not in "biu":
-        return bound
-    return np.asarray(bound, dtype)
-
-
 class Clip(Function):
     """y = min(max(x, low), high)."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, low: Any, high: Any) -> Any:
-        low, high = _adapted(low, x), _adapted(high, x)
         ctx.save(x, low, high)
         if held():
             return np.choose(
@@ -353,7 +343,7 @@ class Where(Function):
         condition = decide("where", lambda: condition)
         ctx.save(condition)
         ctx.shapes = np.shape(x), np.shape(y)
-        return of_numbers(np.where(condition, x, y), (x, y))
+        return np.where(condition, x, y)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:

@@ -73,21 +73,37 @@ def test_python_numbers_alone_give_the_default_precision(result):
     assert result().dtype == np.float32
 
 
-def test_python_numbers_adapt_to_arrays():
-    for dtype in (np.float32, np.float64):
-        x = mg.tensor(np.ones(3, dtype))
-        for out in (x + 1.5, 2 / x, x**2, mg.maximum(x, 0), mg.where(x > 0, x, 0.0)):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_and_integers_adapt_to_floats(dtype):
+    """Else one np.sqrt(2), or a mask of integers, would widen a whole float32 network."""
+    x = mg.tensor(np.ones(3, dtype), requires_grad=True)
+    for other in (
+        2,
+        1.5,
+        np.float64(1.5),
+        np.arange(1, 4),
+        mg.tensor(np.arange(1, 4)),
+        np.ones(3) > 0,
+    ):
+        for op in (mg.add, mg.mul, mg.div, mg.pow, mg.maximum, lambda x, y: mg.where(x > 0, x, y)):
+            out = op(x, other)
             assert out.dtype == dtype
+            assert mg.grad(out, x, np.ones(3))[0].dtype == dtype
+    assert (x * np.ones(3)).dtype == np.float64
     assert (mg.tensor(np.arange(3)) * 2).dtype == np.int64
     assert mg.add(1, 2).dtype == np.int64
-    assert mg.add(np.float64(1), 2.0).dtype == np.float64
+
+
+def test_a_conversion_to_float64_is_what_it_says():
+    for x in (1.5, np.arange(3), np.ones(3, np.float32)):
+        assert mg.astype(x, "float64").dtype == np.float64
 
 
 @pytest.mark.parametrize("op", [mg.exp, mg.log, mg.sqrt, mg.logsumexp, mg.mean, mg.var])
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64])
-def test_floats_made_of_integers_are_float64(op, dtype):
+def test_floats_made_of_integers_have_the_default_precision(op, dtype):
     """NumPy's own exp of booleans is float16, which no tensor can hold."""
     x = np.array([1, 1, 1], dtype)
     out = op(x)
-    assert out.dtype == np.float64
-    equal(out.data, op(x.astype(np.float64)).data)
+    assert out.dtype == np.float32
+    equal(out.data, np.float32(op(x.astype(np.float64)).data))
