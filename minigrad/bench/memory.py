@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from minigrad import kernels
+
 __all__ = ["peak_rise", "peak_rise_alone"]
 
 _SELF = Path("/proc/self")
@@ -20,7 +22,7 @@ _SELF = Path("/proc/self")
 def peak_rise(call: Callable[[], Any]) -> int | None:
     """Return by how many bytes resident memory rises above where it was, at most, in a call.
 
-    The result counts, which must live somewhere. What is kept for reuse counts only once it grows.
+    The result counts, which must live somewhere; memory that waits for reuse is given back first.
     """
     try:
         _return_free_memory()
@@ -40,7 +42,8 @@ def _status(field: str) -> int:
 
 
 def _return_free_memory() -> None:
-    """Let the allocator hand free memory back, or the call would find it there and count as 0."""
+    """Hand free memory back to the system, or the call would find it there and count as 0."""
+    kernels.release_memory()
     library = ctypes.CDLL(ctypes.util.find_library("c"))
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)

@@ -34,9 +34,6 @@ _TABLE = (
     ("infer", "resnet50,8x3x224x224"),
 )
 
-# Where rounding moves a number across the kink of a ReLU, a gradient changes by more than rounding.
-_TOLERANCE = 0.05
-
 # Four images of 64 x 64 leave enough pixels at the end of every network for its batch norms.
 _SMALL = (4, 3, 64, 64)
 _MOMENTUM, _WEIGHT_DECAY = 0.9, 1e-4
@@ -69,7 +66,7 @@ def model_case(kind: str, text: str, rival: Torch | None = None) -> Case:
         images=shape[0],
         small=work_of((*_SMALL[:1], shape[1], *_SMALL[2:])),
         alone=kind != "infer",
-        tolerance=_TOLERANCE,
+        deep=True,
     )
 
 

@@ -12,7 +12,17 @@ from minigrad.bench.statistics import Ratio, geometric_mean
 from minigrad.core.errors import DataError
 from minigrad.io.atomic import atomic_write
 
-__all__ = ["FORMAT", "above_roof", "closing", "heading", "read", "row_lines", "write", "wrong_rows"]
+__all__ = [
+    "FORMAT",
+    "above_roof",
+    "closing",
+    "heading",
+    "read",
+    "row_lines",
+    "seconds_text",
+    "write",
+    "wrong_rows",
+]
 
 Row = dict[str, Any]
 
@@ -94,7 +104,8 @@ def closing(record: dict[str, Any]) -> Iterator[str]:
     for row, name in above_roof(rows, record["roofs"]):
         yield (
             f"above the roof: {name} in {row['name']}: it multiplies less than the definition asks "
-            "for (Winograd), or the count is wrong"
+            "for (Winograd), the roof was measured while others used the machine, or the count is "
+            "wrong"
         )
     if record["left_out"]:
         minutes = record["settings"]["minutes"]

@@ -1,0 +1,73 @@
+"""The roofs, the memory and the facts of the machine."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from minigrad import kernels
+from minigrad.bench import limits, machine
+from minigrad.bench.memory import peak_rise, peak_rise_alone
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_peak_kernel_really_multiplies_and_adds(dtype):
+    sums, flops = kernels.multiply_adds(7, dtype)
+    rows = np.arange(1, sums.shape[1] + 1).reshape(1, -1, 1)
+    np.testing.assert_array_equal(sums, np.broadcast_to(7 * rows, sums.shape))
+    assert flops == 2 * 7 * sums.size
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 200_003])
+def test_the_copy_copies_all_of_it(size):
+    x = np.random.default_rng(0).standard_normal(size).astype("f")
+    out = np.zeros(size + 1, "f")
+    kernels.copy(x, out[:size])
+    np.testing.assert_array_equal(out, np.append(x, np.float32(0)))
+
+
+def test_roofs_are_measured_and_looked_up():
+    assert limits.measure_peak(repeat=2, steps=100) > 1e6
+    assert limits.measure_copy(16 << 10, repeat=2) > 1e6
+    roofs = limits.Roofs(1.0, {1000: 3.0, 10**6: 2.0, 10**9: 1.0})
+    assert [roofs.bandwidth(moved) for moved in (0, 2000, 10**6, 10**10)] == [3.0, 3.0, 2.0, 1.0]
+    assert (roofs.cache, roofs.memory) == (3.0, 1.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells and resets a peak")
+def test_the_peak_of_memory_is_seen_though_it_is_given_back():
+    def call():
+        for _ in range(2):
+            np.ones(50_000_000, np.uint8)
+
+    rise = peak_rise(call)
+    assert 45e6 < rise < 60e6
+    assert peak_rise(lambda: None) < 5e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells and resets a peak")
+def test_a_network_is_measured_in_a_process_of_its_own():
+    rise = peak_rise_alone("grad:resnet20,16x3x32x32", "minigrad", 1)
+    assert 5e6 < rise < 500e6
+    assert peak_rise_alone("nonsense", "minigrad", 1) is None
+
+
+def test_the_environment_says_what_a_result_depends_on():
+    found = machine.environment()
+    assert found["cores"] >= 1
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["kernels"]["threads"] == kernels.get_num_threads()
+
+
+def test_what_is_compiled_is_told_and_what_is_cached_is_not():
+    from minigrad.kernels._jit import body
+
+    @body
+    def twice(x):
+        return 2 * x
+
+    told = []
+    with kernels.watch_compilation(lambda name, seconds: told.append((name, seconds > 0))):
+        twice(3)
+        twice(4)
+    assert told == [("twice", True)]

@@ -1,0 +1,213 @@
+"""What a run records, prints and writes, and how two runs are compared."""
+
+import copy
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigrad.bench import compare, report, roofline, runner
+from minigrad.bench.case import Case, Work
+from minigrad.bench.limits import Roofs
+from minigrad.bench.suites import find_case
+from minigrad.core.errors import DataError
+
+ROOFS = Roofs(1e12, {1 << 20: 1e11, 1 << 27: 2e10})
+TABLE = Path(__file__).resolve().parents[2] / "benchmarks" / "readme_table.py"
+
+
+def measured(*names, **settings):
+    told = []
+    options = runner.Settings(threads=1, rounds=settings.pop("rounds", 6), **settings)
+    record = runner.run([find_case(name) for name in names], options, ROOFS, told.append)
+    assert told == record["rows"]
+    return record
+
+
+@pytest.fixture(scope="module")
+def record():
+    return measured(
+        "conv2d_forward:2x16x8x8,16x3x3,p1",
+        "conv2d_grad_input:2x16x8x8,16x3x3,p1",
+        "relu_forward:2x16x8x8",
+        "record:50",
+    )
+
+
+def rival(row, times, name="torch channels_last"):
+    """Enter a contender with given times into a row."""
+    figures = copy.deepcopy(row["contenders"]["minigrad"])
+    row["contenders"][name] = {**figures, "samples": times, "median": float(np.median(times))}
+    ours = row["contenders"]["minigrad"]["samples"]
+    ratio = runner.paired_ratio(ours, times)
+    row["ratios"][name] = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
+
+
+def scaled(record, factor, name="minigrad"):
+    """The same run with all times of a contender multiplied."""
+    other = copy.deepcopy(record)
+    for row in other["rows"]:
+        figures = row["contenders"][name]
+        figures["samples"] = [factor * sample for sample in figures["samples"]]
+    return other
+
+
+def scattered(record, seed=0):
+    """The same run with samples that scatter by a known amount."""
+    rng = np.random.default_rng(seed)
+    other = copy.deepcopy(record)
+    for row in other["rows"]:
+        row["contenders"]["minigrad"]["samples"] = list(
+            1e-3 * np.exp(0.01 * rng.standard_normal(15))
+        )
+    return other
+
+
+def test_a_row_has_what_it_takes_to_judge_it(record):
+    row = record["rows"][0]
+    figures = row["contenders"]["minigrad"]
+    assert len(figures["samples"]) == 6
+    assert figures["flops_per_second"] == pytest.approx(row["flops"] / figures["median"])
+    assert figures["of_peak"] == pytest.approx(figures["flops_per_second"] / 1e12)
+    assert figures["of_copy"] == pytest.approx(figures["bytes_per_second"] / 1e11)
+    assert figures["check"]["right"]
+    assert figures["check"]["exact"]
+    assert figures["first"] > 0
+    engine = record["rows"][-1]
+    assert engine["contenders"]["minigrad"]["median"] < 1e-3  # of a node, not of the chain
+    environment = record["environment"]
+    assert {"cpu", "caches", "versions", "commit", "load", "cores"} <= environment.keys()
+    assert not any("cache" in key for key in environment["kernels"])  # no path of anybody's
+
+
+def test_the_text_of_a_row(record):
+    lines = list(report.row_lines(record["rows"][0]))
+    assert lines[0] == "conv2d_forward:2x16x8x8,16x3x3,p1"
+    assert "GFLOP/s" in lines[1]
+    assert "exact, error" in lines[1]
+    assert lines[-1] == (
+        "  $ minigrad bench kernels --only conv2d_forward:2x16x8x8,16x3x3,p1 --threads 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1.234, "1.23 s "), (0.0123, "12.3 ms"), (4.56e-4, "456 us"), (7.89e-9, "0.01 us")],
+)
+def test_times_have_three_digits(seconds, text):
+    assert report.seconds_text(seconds) == text
+
+
+def test_what_must_be_said_aloud(record):
+    loud = copy.deepcopy(record)
+    loud["stability"] = {
+        "unstable": True, "median_spread": 0.3, "peak_drift": -0.2, "load_after": 5.0,
+    }  # fmt: skip
+    loud["left_out"] = ["train:resnet20,128x3x32x32"]
+    loud["rows"][0]["contenders"]["minigrad"]["check"]["right"] = False
+    loud["rows"][1]["contenders"]["minigrad"]["of_peak"] = 1.3
+    text = "\n".join(report.closing(loud))
+    assert "unstable machine: the middle half of the times spreads over 30%" in text
+    assert "left out 1 cases, from train:resnet20,128x3x32x32 on: 5 minutes are over" in text
+    assert "WRONG RESULT: minigrad in conv2d_forward:2x16x8x8,16x3x3,p1" in text
+    assert "above the roof: minigrad in conv2d_grad_input" in text
+
+
+def test_no_case_begins_after_the_time_is_over():
+    ticks = iter([0.0, 1.0, 999.0, 1000.0])
+    cases = [find_case("relu_forward:1x1x2x3"), find_case("relu_backward:1x1x2x3")]
+    settings = runner.Settings(threads=1, minutes=1, rounds=1)
+    found = runner.run(cases, settings, ROOFS, lambda row: None, clock=lambda: next(ticks))
+    assert [row["name"] for row in found["rows"]] == ["relu_forward:1x1x2x3"]
+    assert found["left_out"] == ["relu_backward:1x1x2x3"]
+
+
+def test_a_wrong_result_is_recorded():
+    def work(draw):
+        return Work({"minigrad": lambda: np.ones(3)}, lambda: [np.zeros(3)])
+
+    settings = runner.Settings(threads=1, rounds=1)
+    found = runner.run([Case("kernels", "lie", work)], settings, ROOFS, lambda row: None)
+    assert [name for _, name in report.wrong_rows(found["rows"])] == ["minigrad"]
+
+
+def test_json_brings_everything_back(record, tmp_path):
+    path = tmp_path / "new" / "bench.json"
+    report.write(record, path)
+    assert report.read(path) == json.loads(json.dumps(record))
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "bench.json"
+    path.write_text('{"format": 99}')
+    with pytest.raises(DataError) as caught:
+        report.read(path)
+    assert str(caught.value) == (
+        f"bench: results of format 1 were expected in {path}, it has format 99. "
+        "Measure again with this version."
+    )
+    path.write_text("no json")
+    with pytest.raises(DataError, match="the JSON of an earlier run was expected"):
+        report.read(path)
+
+
+def test_a_run_does_not_differ_from_its_like(record):
+    lines = list(compare.comparison_lines(scattered(record, 0), scattered(record, 1)))
+    assert "no significant difference in any row" in lines
+    assert any("no significant difference" in line for line in lines[1:-1])
+
+
+def test_a_run_twice_as_fast_is_seen(record):
+    old, new = scattered(record, 0), scaled(scattered(record, 1), 0.5)
+    found = compare.changes(old, new)
+    assert len(found) == 4
+    assert all(change.significant for change in found)
+    assert [change.ratio for change in found] == pytest.approx([2.0] * 4, rel=0.02)
+    assert "4 rows faster, 0 slower, 0 as before" in list(compare.comparison_lines(old, new))
+
+
+def test_a_difference_of_one_percent_is_none(record):
+    old = scattered(record, 0)
+    assert not any(change.significant for change in compare.changes(old, scaled(old, 1.01)))
+
+
+def test_where_torch_competes_a_slower_machine_is_no_slower_code(record):
+    old = scattered(record, 0)
+    for row in old["rows"]:
+        rival(row, [2 * t for t in row["contenders"]["minigrad"]["samples"]])
+    weather = scaled(scaled(old, 3.0), 3.0, "torch channels_last")
+    found = compare.changes(old, weather)
+    assert [change.ratio for change in found] == pytest.approx([1.0] * 4)
+    assert not any(change.significant for change in found)
+    assert all(change.yardstick == "torch channels_last" for change in found)
+    slower = compare.changes(old, scaled(weather, 1.5))
+    assert all(change.significant and change.ratio < 1 for change in slower)
+
+
+def test_the_roofline_is_drawn(record, tmp_path):
+    path = tmp_path / "roofline.png"
+    roofline.draw(json.loads(json.dumps(record)), path)
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(roofline._points(record)) == 2
+
+
+def test_the_readme_gets_wins_and_losses(record):
+    spec = importlib.util.spec_from_file_location("readme_table", TABLE)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    old = scattered(record, 0)
+    for row, factor in zip(old["rows"][:2], (2.0, 0.5), strict=True):
+        rival(row, [factor * t for t in row["contenders"]["minigrad"]["samples"]])
+    old["environment"]["versions"]["torch"] = "2.13.0"
+    text = script.table(old)
+    assert "| conv 3x3 stride 1 | 2 | **1.00** | 0.50 | 2.00 |  |" in text
+    assert "Torch is faster beyond chance in 1 of 2 cases:" in text
+    assert "- 0.50 `conv2d_grad_input:2x16x8x8,16x3x3,p1`" in text
+    readme = f"above\n{script.BEGIN}\nold\n{script.END}\nbelow\n"
+    new = script.replaced(readme, text)
+    assert new == f"above\n{script.BEGIN}\n\n{text}\n{script.END}\nbelow\n"
+    assert script.replaced(new, text) == new
+    with pytest.raises(SystemExit, match="put them where the table belongs"):
+        script.replaced("no markers", text)

@@ -1,0 +1,187 @@
+"""``minigrad bench``, ``doctor`` and ``warmup`` from the shell."""
+
+import json
+import os
+
+import pytest
+
+from minigrad import kernels
+from minigrad.cli import doctor
+from minigrad.cli.main import main
+
+SMALL = "conv2d_forward:2x3x6x5,4x3x3,p1"
+
+
+@pytest.fixture(autouse=True)
+def _quick_roofs(monkeypatch):
+    from minigrad.bench import limits
+
+    monkeypatch.setattr(limits, "SIZES", (16 << 10, 32 << 10))
+    monkeypatch.setattr(limits, "_STEPS", 10)
+
+
+def test_one_case_is_measured_and_said_how_to_repeat(capsys):
+    assert main(["bench", "--only", SMALL, "--rounds", "6"]) == 0
+    out = capsys.readouterr().out
+    assert f"\n{SMALL}\n  minigrad " in out
+    assert "exact, error" in out
+    command = next(line for line in out.splitlines() if line.startswith("  $ "))
+    arguments = command.removeprefix("  $ minigrad ").split()
+    assert main([*arguments, "--rounds", "1"]) == 0
+    assert f"\n{SMALL}\n" in capsys.readouterr().out
+
+
+def test_results_are_written_and_compared(capsys, tmp_path):
+    command = ["bench", "--only", SMALL, "--only", "relu_forward:2x3x6x5", "--rounds", "6"]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["name"] for row in record["rows"]] == [SMALL, "relu_forward:2x3x6x5"]
+    assert (tmp_path / "roofline.png").exists()
+    assert main([*command, "--compare", str(tmp_path / "bench.json")]) == 0
+    assert "2 rows in both" in capsys.readouterr().out
+
+
+def test_the_list_names_cases_that_can_be_asked_for(capsys):
+    assert main(["bench", "--list"]) == 0
+    names = capsys.readouterr().out.splitlines()
+    assert len(names) == len(set(names)) > 150
+    assert main(["bench", "--list", *[f"--only={name}" for name in names]]) == 0
+    assert capsys.readouterr().out.splitlines() == names
+
+
+def test_shapes_come_from_a_file(capsys, tmp_path):
+    path = tmp_path / "shapes.txt"
+    path.write_text("# a comment\n2x3x6x5,4x3x3,p1  # and another\n\n1x1x3x3,1x3x3\n")
+    assert main(["bench", "--list", "--shapes", str(path)]) == 0
+    names = capsys.readouterr().out.splitlines()
+    assert len(names) == 6
+    assert names[0] == SMALL
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["everything"],
+            "bench: a suite is one of engine, models, kernels, ops, roofline, got 'everything'. "
+            "Pass some of them.",
+        ),
+        (["--rounds", "0"], "--rounds is at least 1, got 0. Pass more."),
+        (
+            ["--torch-compile"],
+            "--torch-compile is one more contender of torch's, but torch does not compete. "
+            "Add --against torch.",
+        ),
+        (
+            ["--only", "sgd_step:5"],
+            "bench: a case begins with one of",
+        ),
+        (
+            ["--only", "train:resnet20"],
+            "bench: resnet20 takes a shape NxCxHxW, got ''. "
+            "Write it like train:resnet20,16x3x32x32.",
+        ),
+    ],
+)
+def test_wrong_arguments_are_explained(capsys, arguments, message):
+    assert main(["bench", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_wrong_result_ends_with_status_1(capsys, monkeypatch):
+    right = kernels.conv2d_forward
+    monkeypatch.setattr(
+        kernels, "conv2d_forward", lambda x, *rest: right(x, *rest) + (x.dtype == "float32")
+    )
+    assert main(["bench", "--only", SMALL, "--rounds", "1"]) == 1
+    assert f"WRONG RESULT: minigrad in {SMALL}" in capsys.readouterr().out
+
+
+def test_the_doctor_prints_all_findings(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for about in ("CPU", "vectors", "threads", "threading layer", "cache", "BLAS", "versions"):
+        assert f"\n{about}" in f"\n{out}"
+
+
+HOST = {
+    "cpu": "znver5", "vector_bits": 512, "threads": 4, "pool": 4, "threading_layer": "omp",
+    "jit": True, "cache_folder": "somewhere", "cache_bytes": 5_000_000, "cache_files": 7,
+}  # fmt: skip
+
+
+def hints(monkeypatch, host=None, environ=None):
+    monkeypatch.setattr(doctor.machine, "cores", lambda: 4)
+    monkeypatch.setattr(doctor.machine, "load", lambda: 0.1)
+    monkeypatch.setattr(doctor, "_quota", lambda cores: None)
+    found = doctor.findings({**HOST, **(host or {})}, environ or {})
+    return {finding.about: finding.hint for finding in found if finding.hint}
+
+
+@pytest.mark.parametrize(
+    ("host", "environ", "about", "word"),
+    [
+        ({"vector_bits": 128}, {}, "vectors", "a quarter"),
+        ({}, {"MINIGRAD_SIMD": "128"}, "vectors", "Unset it"),
+        ({"threads": 8}, {}, "threads", "wait for each other"),
+        ({"threads": 1}, {}, "threads", "there are 4 cores"),
+        ({"threading_layer": "workqueue"}, {}, "threading layer", "tbb"),
+        ({"jit": False}, {}, "kernels", "NUMBA_DISABLE_JIT"),
+        ({"cache_folder": None}, {}, "cache", "MINIGRAD_CACHE_DIR"),
+        ({"cache_files": 0}, {}, "cache", "warmup"),
+    ],
+)
+def test_the_doctor_hints_where_something_is_poor(monkeypatch, host, environ, about, word):
+    healthy = {"extras"}  # what is installed here is no matter of this test
+    with kernels.use("fast"):
+        assert hints(monkeypatch).keys() <= healthy
+        found = hints(monkeypatch, host, environ)
+    assert found.keys() - healthy == {about}
+    assert word in found[about]
+
+
+def test_the_doctor_notices_the_twins(monkeypatch):
+    with kernels.use("reference"):
+        assert "naive twins" in hints(monkeypatch)["kernels"]
+
+
+def test_warmup_compiles_and_says_how_long_it_took(capsys):
+    arguments = ["warmup", "resnet20", "--shape", "1x8x8", "--batch-size", "4"]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    out = capsys.readouterr().out.splitlines()
+    second = out[len(out) // 2 :]
+    assert second[0].startswith("resnet20, batches of 4x1x8x8, ")
+    assert "nothing to compile; again " in second[1]
+    assert second[1].startswith("training step: ")
+    assert second[2].startswith("evaluation: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet21"], "Did you mean"),
+        (
+            ["--shape", "8x8"],
+            "--shape is the shape CxHxW of an image, got '8x8'. Pass --shape 3x32x32.",
+        ),
+        (["--batch-size", "0"], "--batch-size is at least 1, got 0. Pass --batch-size 1."),
+    ],
+)
+def test_warmup_explains_wrong_arguments(capsys, arguments, message):
+    assert main(["warmup", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_compiles_nothing_and_imports_no_numba():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, minigrad.cli.main\n"
+        "print(sorted({'numba', 'torch', 'matplotlib', 'rich'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert run.stdout.strip() == "[]"
