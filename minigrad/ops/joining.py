@@ -253,6 +253,7 @@ def _splits(rng: np.random.Generator) -> list[Sample]:
         Sample(x, 3, 1),
         Sample(x, [1, 4], axis=1),
         Sample(x, (2, -1), axis=-1),
+        Sample(x, np.cumsum([1, 3]), axis=1),
         Sample(x, sizes=[3, 1, 2], axis=1),
         Sample(x, [0, 2, 9], 1),
         Sample(x, 1),
@@ -311,9 +312,16 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+def _listed(value: Any) -> Any:
+    """The numbers of an array or an integer tensor as a list."""
+    array = value.data if isinstance(value, Tensor) else value
+    return array.tolist() if isinstance(array, np.ndarray) else array
+
+
 def _cuts(shape: tuple[int, ...], axis: int, parts: Any, sizes: Any) -> list[int]:
     """Where to cut: places from 0 to the size of the axis, in growing order."""
     size = shape[axis]
+    parts, sizes = _listed(parts), _listed(sizes)
     both = parts is not None and sizes is not None
     given = parts if sizes is None else sizes
     many = isinstance(given, list | tuple) and all(_is_int(n) for n in given)
@@ -356,11 +364,11 @@ def split(
     Parameters
     ----------
     x : Tensor or ndarray
-    indices_or_sections : int or sequence of int
+    indices_or_sections : int, or sequence or array of int
         As in NumPy: the number of equal parts, or the places to cut at, in growing order.
     axis : int
         Along which to cut.
-    sizes : sequence of int, optional
+    sizes : sequence or array of int, optional
         Instead: the sizes of the parts, as torch wants them.
 
     Returns
