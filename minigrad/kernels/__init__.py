@@ -32,6 +32,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "norm": (
         "batch_norm_statistics",
         "batch_norm_forward",
+        "batch_norm_relu_forward",
         "batch_norm_sums",
         "batch_norm_grad_input",
     ),

@@ -58,3 +58,8 @@ def empty_in_order(shape: tuple[int, ...], dtype: np.dtype, order: tuple[int, ..
     """Make an array, values undefined, of which ``flat(out, order)`` is a view."""
     back = tuple(order.index(axis) for axis in range(len(order)))
     return _pool.empty(tuple(shape[axis] for axis in order), np.dtype(dtype)).transpose(back)
+
+
+def channels_last_order(ndim: int) -> tuple[int, ...]:
+    """Return the memory order of (N, C, ...) arrays whose channels lie side by side."""
+    return (0, *range(2, ndim), 1)

@@ -11,11 +11,18 @@ sums are kept for each j and folded by channel at the end::
 
 Chunks are runs of wide rows, fixed by the shape of x. Each leaves its sums in a slot of its own,
 and the slots are merged in their order, in float64.
+
+A relu behind the normalisation, and a sum between the two, take part in the same passes, a wide row
+at a time while it is in the nearest cache. Each operation rounds as it would alone, so the bits are
+those of the separate kernels.
 """
+
+import math
 
 import numpy as np
 
 from minigrad.kernels import _pool
+from minigrad.kernels._bits import keep_marked, keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 
 # Values of a wide row, or C if that is more: long enough to hide that each sum is in memory.
@@ -40,7 +47,16 @@ def _empty_like(x: np.ndarray) -> np.ndarray:
 
 
 def _width(C: int) -> int:
-    return C * max(1, _WIDTH // max(1, C))
+    unit = math.lcm(max(1, C), 16)  # whole pixels, and whole vectors of a mask's bits
+    return unit * max(1, _WIDTH // unit)
+
+
+def _mask(x: np.ndarray) -> np.ndarray:
+    return np.empty(-(-x.size // 8), np.uint8)
+
+
+# Stands for None, of which a kernel would be compiled anew.
+_NO_MASK = np.empty(0, np.uint8)
 
 
 def _chunks(size: int, width: int) -> int:
@@ -151,19 +167,60 @@ def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @body
-def _normalise(x, pivot, scale, shift, width, out):
+def _add_row(row, other):
+    for j in range(row.size):
+        row[j] += other[j]
+
+
+@body
+def _normalise(x, other, pivot, scale, shift, width, out, mask):
     pivot, scale, shift = _widen(pivot, width), _widen(scale, width), _widen(shift, width)
     for at in range(0, x.size, width):
         row, out_row = x[at : at + width], out[at : at + width]
         for j in range(row.size):
             out_row[j] = (row[j] - pivot[j]) * scale[j] + shift[j]
+        if other.size:
+            _add_row(out_row, other[at : at + width])
+        if mask.size:
+            keep_positive(out_row, out_row, mask[at // 8 : (at + row.size + 7) // 8])
 
 
 @kernel
-def _normalise_loop(x, pivot, scale, shift, width, chunks, out):
+def _normalise_loop(x, other, pivot, scale, shift, width, chunks, out, mask):
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
-        _normalise(x[start:stop], pivot, scale, shift, width, out[start:stop])
+        _normalise(
+            x[start:stop], other[start:stop], pivot, scale, shift, width, out[start:stop],
+            mask[start // 8 : (stop + 7) // 8],
+        )  # fmt: skip
+
+
+def _launch_normalise(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    other: np.ndarray | None,
+    mask: np.ndarray,
+) -> np.ndarray:
+    pivot = mean.astype(x.dtype)  # x - pivot is exact where x is close to it; shift has the rest
+    scale = inv_std if weight is None else inv_std * weight
+    shift = (pivot - mean) * scale + (0 if bias is None else bias)
+    out, width = _empty_like(x), _width(x.shape[1])
+    _normalise_loop.launch(
+        x.size,
+        _pixels(x),
+        np.empty(0, x.dtype) if other is None else _pixels(other),
+        pivot,
+        scale.astype(x.dtype),
+        shift.astype(x.dtype),
+        width,
+        _chunks(x.size, width),
+        _pixels(out),
+        mask,
+    )
+    return out
 
 
 def batch_norm_forward(
@@ -174,30 +231,40 @@ def batch_norm_forward(
     inv_std: np.ndarray,
 ) -> np.ndarray:
     """Return weight (x - mean) inv_std + bias, channel by channel."""
-    pivot = mean.astype(x.dtype)  # x - pivot is exact where x is close to it; shift has the rest
-    scale = inv_std if weight is None else inv_std * weight
-    shift = (pivot - mean) * scale + (0 if bias is None else bias)
-    out, width = _empty_like(x), _width(x.shape[1])
-    _normalise_loop.launch(
-        x.size,
-        _pixels(x),
-        pivot,
-        scale.astype(x.dtype),
-        shift.astype(x.dtype),
-        width,
-        _chunks(x.size, width),
-        _pixels(out),
-    )
-    return out
+    return _launch_normalise(x, weight, bias, mean, inv_std, None, _NO_MASK)
+
+
+def batch_norm_relu_forward(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    other: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return max(weight (x - mean) inv_std + bias + other, 0), and the bits of what passed."""
+    mask = _mask(x)
+    return _launch_normalise(x, weight, bias, mean, inv_std, other, mask), mask
 
 
 @body
-def _chunk_sums(grad_out, x, pivot, width, totals, moments):
+def _kept_row(grad_out, mask, at, room):
+    """Return a wide row of the cotangent, with 0 where a relu has stopped it, if there is one."""
+    row = grad_out[at : at + room.size]
+    if mask.size == 0:
+        return row
+    kept = room[: row.size]
+    keep_marked(row, mask[at // 8 : (at + row.size + 7) // 8], kept)
+    return kept
+
+
+@body
+def _chunk_sums(grad_out, x, mask, pivot, width, totals, moments):
     """Set the sums of grad_out, and of grad_out (x - pivot), for each channel over one chunk."""
-    C, wide_pivot = pivot.size, _widen(pivot, width)
+    C, wide_pivot, room = pivot.size, _widen(pivot, width), np.empty(width, x.dtype)
     total, moment = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
     for at in range(0, x.size, width):
-        grad_row, row = grad_out[at : at + width], x[at : at + width]
+        grad_row, row = _kept_row(grad_out, mask, at, room), x[at : at + width]
         for j in range(row.size):
             total[j] += grad_row[j]
             moment[j] += grad_row[j] * (row[j] - wide_pivot[j])
@@ -207,16 +274,21 @@ def _chunk_sums(grad_out, x, pivot, width, totals, moments):
 
 
 @kernel
-def _sums_loop(grad_out, x, pivot, width, chunks, totals, moments):
+def _sums_loop(grad_out, x, mask, pivot, width, chunks, totals, moments):
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
         _chunk_sums(
-            grad_out[start:stop], x[start:stop], pivot, width, totals[chunk], moments[chunk]
-        )
+            grad_out[start:stop], x[start:stop], mask[start // 8 : (stop + 7) // 8], pivot, width,
+            totals[chunk], moments[chunk],
+        )  # fmt: skip
 
 
 def batch_norm_sums(
-    grad_out: np.ndarray, x: np.ndarray, mean: np.ndarray, inv_std: np.ndarray
+    grad_out: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    mask: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums over each channel of grad_out, and of grad_out times the normalised x."""
     C = x.shape[1]
@@ -224,30 +296,39 @@ def batch_norm_sums(
     chunks = _chunks(x.size, width)
     totals, moments = np.empty((chunks, C)), np.empty((chunks, C))
     _sums_loop.launch(
-        2 * x.size, _pixels(grad_out), _pixels(x), pivot, width, chunks, totals, moments
+        2 * x.size,
+        _pixels(grad_out),
+        _pixels(x),
+        _NO_MASK if mask is None else mask,
+        pivot,
+        width,
+        chunks,
+        totals,
+        moments,
     )
     sum_grad = totals.sum(axis=0)
     return sum_grad, (moments.sum(axis=0) + (pivot - mean) * sum_grad) * inv_std
 
 
 @body
-def _grad_input(grad_out, x, pivot, scale, shift, slope, width, grad_x):
+def _grad_input(grad_out, x, mask, pivot, scale, shift, slope, width, grad_x):
+    room = np.empty(width, x.dtype)
     pivot, scale = _widen(pivot, width), _widen(scale, width)
     shift, slope = _widen(shift, width), _widen(slope, width)
     for at in range(0, x.size, width):
-        grad_row, row = grad_out[at : at + width], x[at : at + width]
+        grad_row, row = _kept_row(grad_out, mask, at, room), x[at : at + width]
         out_row = grad_x[at : at + width]
         for j in range(row.size):
             out_row[j] = scale[j] * grad_row[j] - shift[j] - slope[j] * (row[j] - pivot[j])
 
 
 @kernel
-def _grad_input_loop(grad_out, x, pivot, scale, shift, slope, width, chunks, grad_x):
+def _grad_input_loop(grad_out, x, mask, pivot, scale, shift, slope, width, chunks, grad_x):
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
         _grad_input(
-            grad_out[start:stop], x[start:stop], pivot, scale, shift, slope, width,
-            grad_x[start:stop],
+            grad_out[start:stop], x[start:stop], mask[start // 8 : (stop + 7) // 8], pivot, scale,
+            shift, slope, width, grad_x[start:stop],
         )  # fmt: skip
 
 
@@ -259,6 +340,7 @@ def batch_norm_grad_input(
     inv_std: np.ndarray,
     sum_grad: np.ndarray,
     sum_grad_normal: np.ndarray,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient of x where mean and inv_std are the statistics of x itself."""
     C = x.shape[1]
@@ -272,6 +354,7 @@ def batch_norm_grad_input(
         2 * x.size,
         _pixels(grad_out),
         _pixels(x),
+        _NO_MASK if mask is None else mask,
         pivot,
         scale.astype(x.dtype),
         shift.astype(x.dtype),

@@ -8,6 +8,7 @@ from minigrad import kernels
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
+from minigrad.kernels._layout import channels_last_order
 from minigrad.ops._images import check_floats
 from minigrad.ops._registry import Sample, Wrong, operation
 
@@ -19,47 +20,66 @@ class BatchNorm(Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: np.ndarray,
-        weight: np.ndarray | None,
-        bias: np.ndarray | None,
-        *,
-        running_mean: Any,
-        running_var: Any,
-        training: bool,
-        momentum: float,
-        eps: float,
+        ctx: Any, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, **settings: Any
     ) -> np.ndarray:
-        if training:
-            mean, var = kernels.batch_norm_statistics(x)
-            if running_mean is not None:
-                update_running_statistics(running_mean, running_var, mean, var, x, momentum)
-        else:
-            mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
-        inv_std = 1 / np.sqrt(var + eps)
+        mean, inv_std = statistics(ctx, x, **settings)
         ctx.save(x, weight, mean, inv_std)
-        ctx.training = training
         return kernels.batch_norm_forward(x, weight, bias, mean, inv_std)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
-        x, weight, mean, inv_std = ctx.saved
-        needs_x, needs_weight, needs_bias = ctx.needs
-        grad_x = grad_weight = grad_bias = None
-        if needs_weight or needs_bias or (needs_x and ctx.training):
-            sum_grad, sum_grad_normal = kernels.batch_norm_sums(grad_out, x, mean, inv_std)
-            dtype = np.result_type(grad_out, x)
-            grad_weight = sum_grad_normal.astype(dtype) if needs_weight else None
-            grad_bias = sum_grad.astype(dtype) if needs_bias else None
-        if needs_x and ctx.training:
-            # Each x moves its output, and through mean and variance all others of its channel.
-            grad_x = kernels.batch_norm_grad_input(
-                grad_out, x, weight, mean, inv_std, sum_grad, sum_grad_normal
-            )
-        elif needs_x:
-            # With fixed statistics the map is affine; its adjoint is the same scale, no shift.
-            grad_x = kernels.batch_norm_forward(grad_out, weight, None, 0 * mean, inv_std)
-        return grad_x, grad_weight, grad_bias
+        return undo_norm(ctx, grad_out, *ctx.saved)
+
+
+def statistics(
+    ctx: Any,
+    x: np.ndarray,
+    *,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and 1 / sqrt(var + eps) of each channel; in training, move the running ones."""
+    ctx.training = training
+    if training:
+        mean, var = kernels.batch_norm_statistics(x)
+        if running_mean is not None:
+            update_running_statistics(running_mean, running_var, mean, var, x, momentum)
+    else:
+        mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
+    return mean, 1 / np.sqrt(var + eps)
+
+
+def undo_norm(
+    ctx: Any,
+    grad_out: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    mask: np.ndarray | None = None,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return the gradients of x, weight and bias; a mask is that of a relu behind the norm."""
+    needs_x, needs_weight, needs_bias = ctx.needs
+    grad_x = grad_weight = grad_bias = None
+    if needs_weight or needs_bias or (needs_x and ctx.training):
+        sum_grad, sum_grad_normal = kernels.batch_norm_sums(grad_out, x, mean, inv_std, mask)
+        dtype = np.result_type(grad_out, x)
+        grad_weight = sum_grad_normal.astype(dtype) if needs_weight else None
+        grad_bias = sum_grad.astype(dtype) if needs_bias else None
+    if needs_x and ctx.training:
+        # Each x moves its output, and through mean and variance all others of its channel.
+        grad_x = kernels.batch_norm_grad_input(
+            grad_out, x, weight, mean, inv_std, sum_grad, sum_grad_normal, mask
+        )
+    elif needs_x:
+        # With fixed statistics the map is affine; its adjoint is the same scale, no shift.
+        if mask is not None:
+            grad_out = kernels.relu_backward(grad_out, mask, channels_last_order(x.ndim))
+        grad_x = kernels.batch_norm_forward(grad_out, weight, None, 0 * mean, inv_std)
+    return grad_x, grad_weight, grad_bias
 
 
 def update_running_statistics(

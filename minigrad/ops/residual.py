@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad import kernels
 from minigrad.core import events
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.node import Node
 from minigrad.core.tensor import Tensor
+from minigrad.kernels._layout import channels_last_order
 from minigrad.ops._images import check_images
 from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import ReLU
@@ -22,7 +24,8 @@ from minigrad.ops.arithmetic import added
 from minigrad.ops.conv import Conv2d, conv_options
 from minigrad.ops.dropout import DropPath, kept
 from minigrad.ops.indexing import GetItem, Pad
-from minigrad.ops.norm import BatchNorm, check_norm
+from minigrad.ops.norm import BatchNorm, check_norm, statistics
+from minigrad.ops.norm_relu import BatchNormReLU
 
 __all__ = [
     "ResidualUnit",
@@ -175,6 +178,48 @@ def path_backward(
     return grad, grads
 
 
+def joined(path: Iterable[Step]) -> tuple[Step, ...]:
+    """Take each batch norm and the relu behind it as one step: same bits, fewer passes."""
+    steps: list[Step] = []
+    for step in path:
+        if steps and steps[-1].function is BatchNorm and step.function is ReLU:
+            step = steps.pop()._replace(function=BatchNormReLU)
+        steps.append(step)
+    return tuple(steps)
+
+
+def meets_at_once(conv_path: Sequence[Step], activation: Sequence[Step]) -> bool:
+    """Whether F ends in a batch norm and the sum in a relu, as in the units of 2015."""
+    ends = [step.function for step in (*conv_path[-1:], *activation)]
+    return ends == [BatchNorm, ReLU]
+
+
+def norm_add_relu(
+    ctx: Any,
+    f: np.ndarray,
+    s: np.ndarray,
+    norm: Step,
+    parameters: Sequence[Any],
+    needs: Sequence[bool],
+) -> np.ndarray:
+    """Run the last norm of F, the sum and the activation in one pass: y = relu(norm(f) + s).
+
+    It saves what the layers save when they run one after the other, and the backward is theirs.
+    """
+    weight, bias = parameters
+    f_needs = any(ctx.conv_path[-1].needs) if ctx.conv_path else ctx.needs[0]
+    last = Node(BatchNorm, (f_needs, *needs))
+    relu: Any = Node(ReLU, (any(ctx.needs),))
+    mean, inv_std = statistics(last, f, **norm.options(f, weight, bias))
+    last.save(f, weight, mean, inv_std)
+    y, mask = kernels.batch_norm_relu_forward(f, weight, bias, mean, inv_std, s)
+    relu.save(mask)
+    relu.order = channels_last_order(f.ndim)
+    ctx.conv_path.append(last)
+    ctx.activation = [relu]
+    return y
+
+
 def convolution_path_backward(ctx: Any, grad_sum: np.ndarray) -> tuple[Any, list[Any]]:
     """The gradient that comes back through the convolution path F.
 
@@ -231,7 +276,9 @@ class ResidualUnit(Function):
     ) -> np.ndarray:
         split = sum(len(step.parameters) for step in conv_path)
         x_needs, needs = ctx.needs[:1], ctx.needs[1:]
-        f, ctx.conv_path = path_forward(x, conv_path, parameters[:split], x_needs + needs[:split])
+        at_once = meets_at_once(conv_path, activation)
+        before = conv_path[:-1] if at_once else conv_path
+        f, ctx.conv_path = path_forward(x, before, parameters[:split], x_needs + needs[:split])
         s, ctx.identity_path = path_forward(
             x, identity_path, parameters[split:], x_needs + needs[split:]
         )
@@ -241,7 +288,11 @@ class ResidualUnit(Function):
                 f"shape {s.shape}. Give the identity path a projection (conv_step with the stride "
                 f"of the convolution path), or zero_pad_steps."
             )
-        y, ctx.activation = path_forward(added(f, s), activation, (), (any(ctx.needs),))
+        if at_once:
+            own = slice(split - 2, split)
+            y = norm_add_relu(ctx, f, s, conv_path[-1], parameters[own], needs[own])
+        else:
+            y, ctx.activation = path_forward(added(f, s), activation, (), (any(ctx.needs),))
         layers = (*ctx.conv_path, *ctx.identity_path, *ctx.activation)
         # All that the layers saved, so that an in-place write to any of it is caught.
         ctx.save(*[array for layer in layers for array in layer.saved])
@@ -389,5 +440,9 @@ def residual(
             )
     parameters = [p for path in paths[:2] for step in path for p in step.parameters]
     return ResidualUnit.apply(
-        x, *parameters, conv_path=paths[0], identity_path=paths[1], activation=paths[2]
+        x,
+        *parameters,
+        conv_path=joined(paths[0]),
+        identity_path=joined(paths[1]),
+        activation=paths[2],
     )

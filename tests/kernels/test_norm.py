@@ -54,6 +54,51 @@ def _everything(x, grad_out, weight, bias):
     }
 
 
+def _fused(x, grad_out, weight, bias):
+    """The same with a relu behind the normalisation, and with a sum between the two."""
+    mean, var = kernels.batch_norm_statistics(x)
+    inv_std = 1 / np.sqrt(var + 0.01)
+    out, mask = kernels.batch_norm_relu_forward(x, weight, bias, mean, inv_std)
+    sums = kernels.batch_norm_sums(grad_out, x, mean, inv_std, mask)
+    junction = kernels.batch_norm_relu_forward(x, weight, bias, mean, inv_std, grad_out)
+    return {
+        "out": out,
+        "mask": mask,
+        "sum_grad": sums[0],
+        "sum_grad_normal": sums[1],
+        "grad_x": kernels.batch_norm_grad_input(grad_out, x, weight, mean, inv_std, *sums, mask),
+        "junction": junction[0],
+        "junction's mask": junction[1],
+    }
+
+
+def _one_by_one(x, grad_out, weight, bias):
+    """What ``_fused`` says, from separate kernels."""
+    mean, var = kernels.batch_norm_statistics(x)
+    inv_std = 1 / np.sqrt(var + 0.01)
+    order = (0, *range(2, x.ndim), 1)
+    normal = kernels.batch_norm_forward(x, weight, bias, mean, inv_std)
+
+    def relu(y):
+        last = np.ascontiguousarray(y.transpose(order))
+        out, mask = kernels.relu_forward(last)
+        return np.moveaxis(out, -1, 1), mask
+
+    out, mask = relu(normal)
+    kept = kernels.relu_backward(grad_out, mask, order)
+    sums = kernels.batch_norm_sums(kept, x, mean, inv_std)
+    junction = relu(normal + grad_out)
+    return {
+        "out": out,
+        "mask": mask,
+        "sum_grad": sums[0],
+        "sum_grad_normal": sums[1],
+        "grad_x": kernels.batch_norm_grad_input(kept, x, weight, mean, inv_std, *sums),
+        "junction": junction[0],
+        "junction's mask": junction[1],
+    }
+
+
 def _twins(*arrays):
     with kernels.use("reference"):
         return _everything(*arrays)
@@ -73,6 +118,20 @@ def _assert_close(got, want, tolerance):
 def test_equals_the_twin(shape, dtype, tolerance):
     arrays = _arrays(shape, dtype)
     _assert_close(_everything(*arrays), _twins(*arrays), tolerance)
+
+
+@pytest.mark.parametrize("form", ["fast", "reference"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_shape
+def test_fused_kernels_give_the_bits_of_separate_ones(shape, dtype, form):
+    x, grad_out, weight, bias = _arrays(shape, dtype)
+    x.flat[::7] = np.nan if x.size > 100 else 0
+    with kernels.use(form):
+        for order in "C", "F":
+            arrays = np.asarray(x, order=order), grad_out, weight, bias
+            got, want = _fused(*arrays), _one_by_one(*arrays)
+            for name in want:
+                np.testing.assert_array_equal(got[name], want[name], err_msg=name, strict=True)
 
 
 @given(
@@ -150,10 +209,10 @@ def test_a_nan_stays_in_its_channel():
 @pytest.mark.parametrize("shape", [(9, 24, 17, 13), (64, 16, 16, 16), (37, 300, 2, 1)])
 def test_any_number_of_threads_gives_the_same_bits(shape, monkeypatch, pool_of_four):
     arrays = _arrays(shape, np.float32)
-    want = _everything(*arrays)
+    want = _everything(*arrays) | {f"fused {k}": v for k, v in _fused(*arrays).items()}
     monkeypatch.setattr(_jit, "SERIAL_BELOW", 0)
     for threads in pool_of_four:
         kernels.set_num_threads(threads)
-        got = _everything(*arrays)
+        got = _everything(*arrays) | {f"fused {k}": v for k, v in _fused(*arrays).items()}
         for name in want:
             np.testing.assert_array_equal(got[name], want[name], err_msg=f"{name} on {threads}")

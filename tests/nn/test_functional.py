@@ -206,6 +206,7 @@ CALLS = {
 # Operations that torch has no function for, or has under another roof.
 WITHOUT_A_NAME = {
     "astype",  # Tensor.to
+    "batch_norm_relu",
     "drop_path",  # torchvision.ops.stochastic_depth
     "expand",  # Tensor.expand
     "fork",

@@ -65,8 +65,55 @@ def batch_norm_forward(
     return out if np.iscomplexobj(out) else out.astype(x.dtype)
 
 
+def batch_norm_relu_forward(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    other: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return max(weight (x - mean) inv_std + bias + other, 0), and the bits of what passed.
+
+    The bits of ``batch_norm_forward``, a sum and ``relu_forward`` after one another.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, ...)
+    weight, bias : ndarray of x's dtype, (C,), or None
+    mean, inv_std : ndarray of float64, (C,)
+    other : ndarray, shape and dtype of x, or None
+        What is added before the relu: the identity path of a residual unit.
+
+    Returns
+    -------
+    out : ndarray, shape of x
+    mask : ndarray of uint8, shape (ceil(x.size / 8),)
+        Eight elements a byte, the lowest bit first, in channels-last order.
+    """
+    out = batch_norm_forward(x, weight, bias, mean, inv_std)
+    if other is not None:
+        out = out + other
+    passed = ~(out.real <= 0)
+    mask = np.packbits(np.moveaxis(passed, 1, -1).reshape(-1), bitorder="little")
+    return np.where(passed, out, out.dtype.type(0)), mask
+
+
+def _kept(grad_out: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Return grad_out, with 0 where the relu of the mask stopped what went forward."""
+    if mask is None:
+        return grad_out
+    passed = np.unpackbits(mask, count=grad_out.size, bitorder="little").astype(bool)
+    last = np.moveaxis(grad_out, 1, -1)
+    return np.moveaxis(np.where(passed.reshape(last.shape), last, 0), -1, 1)
+
+
 def batch_norm_sums(
-    grad_out: np.ndarray, x: np.ndarray, mean: np.ndarray, inv_std: np.ndarray
+    grad_out: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    mask: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums over each channel of grad_out, and of grad_out times the normalised x.
 
@@ -76,11 +123,14 @@ def batch_norm_sums(
     ----------
     grad_out, x : ndarray, (N, C, ...)
     mean, inv_std : ndarray of float64, (C,)
+    mask : ndarray of uint8, or None
+        From ``batch_norm_relu_forward``: where it is 0, grad_out counts as 0.
 
     Returns
     -------
     sum_grad, sum_grad_normal : ndarray of float64, (C,)
     """
+    grad_out = _kept(grad_out, mask)
     normal = (x - _by_channel(mean, x)) * _by_channel(inv_std, x)
     dtype = np.result_type(grad_out, normal)
     return grad_out.sum(_axes(x), dtype=dtype), (grad_out * normal).sum(_axes(x))
@@ -94,6 +144,7 @@ def batch_norm_grad_input(
     inv_std: np.ndarray,
     sum_grad: np.ndarray,
     sum_grad_normal: np.ndarray,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient of x where mean and inv_std are the statistics of x itself.
 
@@ -108,6 +159,8 @@ def batch_norm_grad_input(
     mean, inv_std : ndarray of float64, (C,)
     sum_grad, sum_grad_normal : ndarray of float64, (C,)
         From ``batch_norm_sums``.
+    mask : ndarray of uint8, or None
+        As for ``batch_norm_sums``.
 
     Returns
     -------
@@ -118,5 +171,5 @@ def batch_norm_grad_input(
     from_mean = _by_channel(sum_grad, x) / P
     from_variance = normal * _by_channel(sum_grad_normal, x) / P
     scale = inv_std if weight is None else inv_std * weight
-    grad_x = _by_channel(scale, x) * (grad_out - from_mean - from_variance)
+    grad_x = _by_channel(scale, x) * (_kept(grad_out, mask) - from_mean - from_variance)
     return grad_x if np.iscomplexobj(grad_x) else grad_x.astype(x.dtype)
