@@ -55,10 +55,10 @@ from minigrad.kernels.conv_window import (
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
 # What a band of pixels reads should stay in the first caches while all tiles pass.
-BAND_BYTES = 96 * 1024
+BAND_BYTES = 32 * 1024
 
 # Fewer pixels than this do not pay for loading and storing the tile.
-LEAST_PIXELS = 64
+LEAST_PIXELS = 128
 
 # Pixels of a row that are taken at once; a longer row is cut.
 STRETCH = 128
@@ -81,6 +81,7 @@ class Plan(NamedTuple):
     strips: int  # strips that cover a group's taps
     vectors: int  # of filters in a group, filled up to whole tiles
     parts: int  # chunks over the vectors
+    split: int  # 1: cotangents are copied, each vector by itself; 0: they are grad_out itself
 
 
 def conv2d_grad_weight(
@@ -138,8 +139,11 @@ def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
     pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * dtype.itemsize
     pixels = max(BAND_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
     band = chunks_of(pixels, max(min(g.OW, STRETCH), 1))
+    # As grad_out is, its vectors must be whole, and few, lest many pixels share a set of the cache.
+    split = int(g.filters != tiles * wide * lanes(dtype) or g.F * dtype.itemsize >= 256)
     return Plan(
-        row_stretches, stretches, slots, band, height, wide, run_strips, strips, tiles * wide, parts
+        row_stretches, stretches, slots, band, height, wide, run_strips, strips, tiles * wide,
+        parts, split,
     )  # fmt: skip
 
 
@@ -162,33 +166,45 @@ def _add_band(grad_out, x, g, window, plan, first, last, part, sums):
     pixels = counts.sum()
     first_tile, last_tile = chunk_bounds(part, plan.parts, plan.vectors // plan.wide)
     v_first, v_last = first_tile * plan.wide, last_tile * plan.wide
-    cotangents = np.empty((v_last - v_first) * pixels * lanes_of(x), x.dtype)
-    values = x
+    values, cotangents = x, grad_out
+    step, vector = g.F, lanes_of(x)  # from pixel to pixel, from vector to vector
     if window.copied:
         values = np.empty(rows * window.width * window.pixel, x.dtype)
+    if plan.split:
+        cotangents = np.empty((v_last - v_first) * pixels * lanes_of(x), x.dtype)
+        step, vector = lanes_of(x), pixels * lanes_of(x)
     for group in range(g.groups):
         if window.copied:
             fill_window(x, g, window, group, top_row, rows, values)
         else:
             values = x[top_row * window.width * window.pixel + group * g.channels :]
-        _split_vectors(grad_out, g, group, first_pixel, pixels, v_first, v_last, cotangents)
+        at = first_pixel * g.F + group * g.filters + v_first * lanes_of(x)
+        if plan.split:
+            _split_vectors(grad_out, at, g, pixels, v_first, v_last, cotangents)
+        else:
+            cotangents = grad_out[at:]
         _add_group(
-            values, cotangents, pixels, g, window, plan, group, v_first, v_last, seen, counts, sums
-        )
+            values, cotangents, step, vector, g, window, plan, group, v_first, v_last,
+            seen, counts, sums,
+        )  # fmt: skip
 
 
 @body
-def _split_vectors(grad_out, g, group, first_pixel, pixels, v_first, v_last, cotangents):
-    """Copy the cotangents, each vector by itself: pixels 2^k apart would share few cache sets."""
+def _split_vectors(grad_out, at, g, pixels, v_first, v_last, cotangents):
+    """Copy cotangents from ``at`` on, vector by vector, and fill up the last with zeros."""
     width = lanes_of(cotangents)
+    one = tile_zeros(1, 1, cotangents)
     to = 0
     for v in range(v_first, v_last):
         filters = max(min(g.filters - v * width, width), 0)
-        at = first_pixel * g.F + group * g.filters + v * width
         for p in range(pixels):
-            copy_run(cotangents, to, grad_out, at + p * g.F, filters)
-            zero_run(cotangents, to + filters, width - filters)
+            if filters == width:
+                tile_store(tile_load(one, grad_out, at + p * g.F, 0), cotangents, to, 0)
+            else:
+                copy_run(cotangents, to, grad_out, at + p * g.F, filters)
+                zero_run(cotangents, to + filters, width - filters)
             to += width
+        at += width
 
 
 @body
@@ -213,30 +229,30 @@ def _place_stretches(g, window, plan, first, last, seen, counts):
 
 @body
 def _add_group(
-    values, cotangents, pixels, g, window, plan, group, v_first, v_last, seen, counts, sums
+    values, cotangents, step, vector, g, window, plan, group, v_first, v_last, seen, counts, sums
 ):
     """Run through the filters of one part, in tiles of the planned size."""
     for v in range(v_first, v_last, plan.wide):
-        here = cotangents[(v - v_first) * pixels * lanes_of(sums) :]
+        here = cotangents[(v - v_first) * vector :]
         if plan.wide == 2 and plan.height == TALL:
             _add_strips(
                 tile_zeros(TALL, 2, sums),
-                values, here, pixels, g, window, plan, group, v, seen, counts, sums,
+                values, here, step, vector, g, window, plan, group, v, seen, counts, sums,
             )  # fmt: skip
         elif plan.wide == 2:
             _add_strips(
                 tile_zeros(LOW, 2, sums),
-                values, here, pixels, g, window, plan, group, v, seen, counts, sums,
+                values, here, step, vector, g, window, plan, group, v, seen, counts, sums,
             )  # fmt: skip
         elif plan.height == TALL:
             _add_strips(
                 tile_zeros(TALL, 1, sums),
-                values, here, pixels, g, window, plan, group, v, seen, counts, sums,
+                values, here, step, vector, g, window, plan, group, v, seen, counts, sums,
             )  # fmt: skip
         else:
             _add_strips(
                 tile_zeros(1, 1, sums),
-                values, here, pixels, g, window, plan, group, v, seen, counts, sums,
+                values, here, step, vector, g, window, plan, group, v, seen, counts, sums,
             )  # fmt: skip
 
 
@@ -249,19 +265,20 @@ def _place_strip(strip, plan, g, window):
 
 
 @body
-def _add_strips(zeros, values, cotangents, pixels, g, window, plan, group, v, seen, counts, sums):
+def _add_strips(
+    zeros, values, cotangents, step, vector, g, window, plan, group, v, seen, counts, sums
+):
     """Add to the sums of all taps, for the one or two vectors of filters in a tile."""
-    width = lanes_of(sums)
-    row = plan.vectors * width
-    base = group * plan.strips * plan.height * row + v * width
-    step = g.stride_w * window.pixel
+    row = plan.vectors * lanes_of(sums)
+    base = group * plan.strips * plan.height * row + v * lanes_of(sums)
+    pixel = g.stride_w * window.pixel
     for i in range(0, plan.strips, 2):
         j = min(i + 1, plan.strips - 1)  # a strip without a partner is computed twice
         upper_at, lower_at = base + i * plan.height * row, base + j * plan.height * row
         upper, lower = _two_strips(
             tile_load(zeros, sums, upper_at, row), tile_load(zeros, sums, lower_at, row),
-            values, _place_strip(i, plan, g, window), _place_strip(j, plan, g, window), step,
-            cotangents, pixels * width, width, seen, counts,
+            values, _place_strip(i, plan, g, window), _place_strip(j, plan, g, window), pixel,
+            cotangents, step, vector, seen, counts,
         )  # fmt: skip
         tile_store(upper, sums, upper_at, row)
         tile_store(lower, sums, lower_at, row)
@@ -269,7 +286,7 @@ def _add_strips(zeros, values, cotangents, pixels, g, window, plan, group, v, se
 
 @body
 def _two_strips(
-    upper, lower, values, upper_at, lower_at, step, cotangents, vector, width, seen, counts
+    upper, lower, values, upper_at, lower_at, pixel, cotangents, step, vector, seen, counts
 ):
     """Sum over the pixels of a band for two strips of taps."""
     k = 0
@@ -278,8 +295,8 @@ def _two_strips(
         for _ in range(counts[i]):
             upper = tile_outer(upper, values, at + upper_at, NEIGHBOUR, cotangents, k, vector)
             lower = tile_outer(lower, values, at + lower_at, NEIGHBOUR, cotangents, k, vector)
-            at += step
-            k += width
+            at += pixel
+            k += step
     return upper, lower
 
 
