@@ -15,7 +15,8 @@ __all__ = ["Roofs", "measure_copy", "measure_peak", "measure_roofs"]
 # Bytes of the array that is copied: from the first cache to far outside of the last of most.
 SIZES = (16 << 10, 128 << 10, 1 << 20, 8 << 20, 128 << 20)
 
-_STEPS = 20_000  # some milliseconds a launch
+# A millisecond a launch: short enough that some fit between two interruptions.
+_STEPS = 4_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +55,10 @@ def measure_roofs() -> Roofs:
     return Roofs(measure_peak(), {size: measure_copy(size) for size in SIZES})
 
 
-def measure_peak(repeat: int = 15, steps: int = _STEPS, dtype: type = np.float32) -> float:
+def measure_peak(repeat: int = 300, steps: int = _STEPS, dtype: type = np.float32) -> float:
     """Return the most flops a second that tiles of sums in registers reach.
 
-    The best of several: a roof that a lucky kernel breaks is none.
+    The best of many: a roof that a lucky kernel breaks is none.
     """
     _, flops = kernels.multiply_adds(steps, dtype)  # the first call compiles
     return flops / _best(lambda: kernels.multiply_adds(steps, dtype), repeat)

@@ -39,7 +39,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
             "minigrad bench: drawing the roofline needs matplotlib, which is not installed. "
             'Install it with: pip install "minigrad[demos]".'
         ) from None
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     points = _points(record)
@@ -61,7 +61,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
         title=f"Convolutions, {environment['cpu']}, {record['settings']['threads']} threads",
     )
     axes.grid(which="both", linewidth=0.3, alpha=0.5)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside right upper")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
