@@ -10,6 +10,7 @@ from minigrad.core.function import Function
 from minigrad.core.mode import detect_anomaly, no_grad
 from minigrad.core.rng import manual_seed
 from minigrad.core.tensor import Tensor, grad, tensor
+from minigrad.nn.folding import fold_batch_norm
 from minigrad.ops import (
     abs,
     adaptive_avg_pool2d,

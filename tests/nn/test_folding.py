@@ -1,0 +1,123 @@
+"""Batch norms folded into convolutions: the same outputs, and clear refusals."""
+
+import re
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import models, nn
+from minigrad.core.errors import ArgumentError
+
+
+def _trained(model):
+    """A model in float64 whose batch norms are no longer where they started."""
+    rng = np.random.default_rng(3)
+    model = model.double()
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean[...] = rng.standard_normal(norm.num_features)
+        norm.running_var[...] = rng.uniform(0.5, 2, norm.num_features)
+        if norm.weight is not None:
+            norm.weight.data[...] = rng.uniform(0.5, 1.5, norm.num_features)
+            norm.bias.data[...] = rng.standard_normal(norm.num_features)
+    return model
+
+
+def _norms(model):
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+MODELS = {
+    "a row": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=True), nn.BatchNorm2d(4, eps=0.1), nn.ReLU(), nn.Conv2d(4, 3, 1)
+    ),
+    "groups, no gamma": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, groups=3, bias=False), nn.BatchNorm2d(6, affine=False)
+    ),
+    "composed": lambda: models.build("resnet20"),
+    "fused": lambda: models.build("resnet20", fused=True),
+    "bottlenecks": lambda: nn.Sequential(nn.Bottleneck(3, 2, 2), nn.Bottleneck(8, 2, fused=True)),
+}
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_folded_model_gives_the_same_outputs(make):
+    model = _trained(make())
+    x = np.random.default_rng(4).standard_normal((2, 3, 16, 12))
+    before = {name: value.copy() for name, value in model.state_dict().items()}
+    folded = mg.fold_batch_norm(model, x)
+    assert model.training
+    assert not folded.training
+    assert not _norms(folded)
+    np.testing.assert_allclose(folded(x).data, model.eval()(x).data, rtol=1e-9, atol=1e-9)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_batch_norm_before_the_convolution_stays():
+    model = _trained(nn.Sequential(nn.PreActBlock(3, 4, 2), nn.PreActBlock(4, 4, fused=True)))
+    x = np.random.default_rng(4).standard_normal((2, 3, 9, 7))
+    folded = mg.fold_batch_norm(model, x)
+    assert len(_norms(folded)) == 2  # bn1 of each unit; bn2 stands behind conv1
+    np.testing.assert_allclose(folded(x).data, model.eval()(x).data, rtol=1e-9, atol=1e-9)
+
+
+class _Crossed(nn.Module):
+    """Assigns a batch norm behind a convolution, and calls it before."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.conv(mg.relu(self.norm(x)))
+
+
+def _shared():
+    conv = nn.Conv2d(3, 3, 1)
+    return nn.Sequential(conv, nn.BatchNorm2d(3), conv, nn.BatchNorm2d(3))
+
+
+WRONG = {
+    "no module": (
+        lambda: 3,
+        None,
+        "fold_batch_norm: a Module is needed, got int. Pass the model itself.",
+    ),
+    "no pair": (
+        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)),
+        None,
+        "fold_batch_norm: a model with a BatchNorm2d right behind a Conv2d is needed, got one "
+        "without. Use it as it is, after model.eval().",
+    ),
+    "no statistics": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)),
+        None,
+        "fold_batch_norm: running statistics are needed, 1 keeps none and takes those of each "
+        "batch. Make it with track_running_stats=True and train it.",
+    ),
+    "shared": (
+        _shared,
+        None,
+        "fold_batch_norm: layers that stand in one place are needed, 1 or the convolution before "
+        "it stands in 2. Make a layer for each place.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "x", "text"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_folded_is_refused(make, x, text):
+    with pytest.raises(ArgumentError, match=f"^{re.escape(text)}$"):
+        mg.fold_batch_norm(make(), x)
+
+
+def test_a_fold_that_the_model_contradicts_is_found_with_an_input():
+    model = _trained(_Crossed())
+    text = (
+        r"fold_batch_norm: a model that calls each batch norm on the result of the convolution "
+        r"assigned before it is needed, the folded copy differs from this one by \de[+-]\d\d of "
+        r"its largest output. Assign layers in the order in which forward calls them\."
+    )
+    with pytest.raises(ArgumentError, match=f"^{text}$"):
+        mg.fold_batch_norm(model, np.random.default_rng(4).standard_normal((2, 3, 5, 7)))
