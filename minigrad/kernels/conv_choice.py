@@ -56,7 +56,7 @@ def _pays_for_winograd(case: Case) -> bool:
     """
     N, C, H, W = case.x_shape
     inside = H * W / ((H + 3) // 4 * ((W + 3) // 4) * 16) if H and W else 0
-    return min(C, case.weight_shape[0]) >= 32 and inside > 0.7 and N * H * W >= 196
+    return min(C, case.weight_shape[0]) >= 16 and inside > 0.7 and N * H * W >= 196
 
 
 TABLE = (

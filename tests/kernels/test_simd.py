@@ -17,6 +17,7 @@ from minigrad.kernels._simd import (
     tile_add,
     tile_load,
     tile_store,
+    tile_store_columns,
     tile_zeros,
 )
 from minigrad.kernels.gemm import (
@@ -55,6 +56,25 @@ def test_tiles_are_read_added_and_written_where_they_are(dtype):
     for m in range(3):
         inside[1 + m * row : 1 + m * row + 2 * width] = True
     np.testing.assert_array_equal(out, np.where(inside, x + y, 0))
+
+
+@body
+def _store_columns(x, out, row, columns):
+    tile_store_columns(tile_load(tile_zeros(3, 2, out), x, 1, row), out, 1, row, columns)
+
+
+@both_dtypes
+def test_a_tile_writes_no_more_columns_than_asked_for(dtype):
+    width = lanes(dtype)
+    row = 2 * width + 3
+    x = _whole_numbers(np.random.default_rng(0), 3 * row, dtype) + 10
+    for columns in {-1, 0, 1, width, width + 1, 2 * width, 2 * width + 5}:
+        out = np.zeros_like(x)
+        _store_columns(x, out, row, columns)
+        inside = np.zeros(3 * row, bool)
+        for m in range(3):
+            inside[1 + m * row : 1 + m * row + min(max(columns, 0), 2 * width)] = True
+        np.testing.assert_array_equal(out, np.where(inside, x, 0))
 
 
 @body
