@@ -23,7 +23,8 @@ __all__ = ["PlainProblem", "Problem", "inner", "problem_of"]
 
 Arrays = Sequence[np.ndarray]
 Single = Callable[[], tuple[list[Tensor], list[Tensor]]]
-_NO_KINKS = ("dropout", "where")  # what decides there is given, and not computed from the input
+# What decides there is given, and not computed from the input; softplus jumps by a rounding.
+_NO_KINKS = ("dropout", "where", "softplus")
 
 
 class Problem:

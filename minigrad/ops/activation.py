@@ -69,6 +69,11 @@ def off_zero(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def held_relu(name: str, x: np.ndarray) -> np.ndarray:
+    """max(x, 0) within a gradient check, for the operation ``name``: its branches are held."""
+    return np.where(decide(name, lambda: x.real > 0), x, 0)
+
+
 class ReLU(Function):
     """y = max(x, 0)."""
 
@@ -79,7 +84,7 @@ class ReLU(Function):
         ctx.save(mask)
         ctx.order = memory_order(x)
         if held():
-            return np.where(decide("relu", lambda: x.real > 0), x, 0)
+            return held_relu("relu", x)
         return y
 
     @staticmethod

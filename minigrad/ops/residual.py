@@ -12,6 +12,7 @@ import numpy as np
 
 from minigrad import kernels
 from minigrad.core import events
+from minigrad.core.decisions import held
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.node import Node
@@ -19,7 +20,7 @@ from minigrad.core.tensor import Tensor
 from minigrad.kernels._layout import channels_last_order
 from minigrad.ops._images import check_images
 from minigrad.ops._registry import Sample, Wrong, operation
-from minigrad.ops.activation import ReLU
+from minigrad.ops.activation import ReLU, held_relu
 from minigrad.ops.arithmetic import added
 from minigrad.ops.conv import Conv2d, conv_options
 from minigrad.ops.dropout import DropPath, kept
@@ -217,6 +218,9 @@ def norm_add_relu(
     relu.order = channels_last_order(f.ndim)
     ctx.conv_path.append(last)
     ctx.activation = [relu]
+    if held():
+        sum_ = kernels.batch_norm_forward(f, weight, bias, mean, inv_std) + s
+        return held_relu("residual", sum_)
     return y
 
 

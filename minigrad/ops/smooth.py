@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.decisions import decide
 from minigrad.core.errors import ArgumentError
 from minigrad.core.function import Function
 from minigrad.core.shapes import normalize_axes
@@ -135,7 +136,8 @@ class Softplus(Function):
     def forward(ctx: Any, x: Any, *, beta: float, threshold: float) -> Any:
         ctx.save(x)
         ctx.beta, ctx.threshold = beta, threshold
-        return np.where(np.real(x) * beta > threshold, x, log1p_exp(x * beta) / beta)
+        linear = decide("softplus", lambda: np.real(x) * beta > threshold)
+        return np.where(linear, x, log1p_exp(x * beta) / beta)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:

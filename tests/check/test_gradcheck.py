@@ -17,6 +17,7 @@ from minigrad.ops.activation import ReLU
 from minigrad.ops.conv import Conv2d
 from minigrad.ops.norm import BatchNorm
 from minigrad.ops.pool import MaxPool2d
+from minigrad.ops.residual import conv_step, norm_step, residual
 
 OPS = [op for op in registry.values() if op.differentiable]
 
@@ -70,6 +71,19 @@ def test_ties_and_signed_zeros_are_no_false_alarm(op, x):
 @pytest.mark.parametrize("op", ["maximum", "minimum"])
 def test_ties_of_two(op):
     assert mg.gradcheck(registry[op].public, np.zeros(3), np.array([0.0, 1.0, -0.0])).ok
+
+
+def test_units_in_one_node_hold_the_branches_of_their_relu():
+    """Found by benchmarks/campaign.py: exact zeros at the sum, of few different values."""
+    rng, few = np.random.default_rng(0), np.array([-1.0, 0.0, 0.5, 1.0])
+    for _ in range(5):
+        x, weight = rng.choice(few, (2, 3, 5, 7)), rng.choice(few, (3, 3, 3, 3))
+        steps = [
+            conv_step(weight, padding=1),
+            norm_step(None, None, np.zeros(3), np.ones(3), False),
+        ]
+        assert mg.gradcheck(lambda x, steps=steps: residual(x, steps), x).ok
+        assert mg.gradcheck(lambda x: mg.ops.batch_norm_relu(x), x).ok
 
 
 def test_a_slope_that_is_exactly_zero_is_shown_to_be_so():
