@@ -35,6 +35,8 @@ from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
 from minigrad.kernels._runs import copy_run
 from minigrad.kernels._simd import (
+    ROWS,
+    VECTORS,
     lanes,
     lanes_of,
     tile_load,
@@ -46,7 +48,7 @@ from minigrad.kernels._simd import (
 from minigrad.kernels.conv_direct import pack_weight
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_window import Window, fill_window
-from minigrad.kernels.gemm import NEIGHBOUR, OVERWRITE, multiply, whole_vectors
+from minigrad.kernels.gemm import whole_vectors
 
 OUTPUTS, TAPS, PATCH = 4, 3, 6  # along one axis of a tile
 POINTS = PATCH * PATCH
@@ -91,7 +93,7 @@ class Plan(NamedTuple):
     row_tiles: int  # tiles in a row
     rows: int
     block: int  # rows in a chunk
-    vectors: int  # of filters
+    vectors: int  # of filters, an even number
     parts: int  # chunks over the vectors
 
 
@@ -166,7 +168,7 @@ def _plan(g: Geometry) -> Plan:
     """Cut the work by its shape alone."""
     image_rows, row_tiles = chunks_of(g.OH, OUTPUTS), chunks_of(g.OW, OUTPUTS)
     rows = g.N * image_rows
-    vectors = whole_vectors(g.F, np.dtype(np.float32))
+    vectors = chunks_of(whole_vectors(g.F, np.dtype(np.float32)), VECTORS) * VECTORS
     tiles = max(CHUNK_BYTES // (POINTS * 4 * max(g.C + g.F, 1)), LEAST_TILES)
     block = max(min(tiles // max(row_tiles, 1), chunks_of(rows, CHUNKS)), 1)
     block = max(block, min(chunks_of(LEAST_TILES, max(row_tiles, 1)), rows), 1)
@@ -223,8 +225,10 @@ def _convolve_chunk(
 ):
     """Compute rows of tiles from ``first`` up to ``last``, for one part of the filters."""
     width = lanes_of(x)
-    v_first, v_last = chunk_bounds(part, plan.parts, plan.vectors)
-    tiles = (last - first) * plan.row_tiles
+    first_pair, last_pair = chunk_bounds(part, plan.parts, plan.vectors // VECTORS)
+    v_first, v_last = first_pair * VECTORS, last_pair * VECTORS
+    # Filled up to whole blocks of registers; what the last ones compute is never read.
+    tiles = chunks_of((last - first) * plan.row_tiles, ROWS) * ROWS
     channels, columns = chunks_of(g.C, width) * width, (v_last - v_first) * width
     patches = np.empty(POINTS * tiles * channels, x.dtype)
     sums = np.empty(POINTS * tiles * columns, x.dtype)
@@ -237,15 +241,29 @@ def _convolve_chunk(
         _transform_row(values, g.C, window, plan, tile, tiles, input_matrix, patches)
     for point in range(POINTS):
         at = (point * plan.vectors + v_first) * g.C * width
-        multiply(
-            tiles, v_last - v_first, g.C,
-            patches[point * tiles * channels :], channels, NEIGHBOUR,
-            filters[at:], g.C * width, width,
-            sums[point * tiles * columns :], columns, OVERWRITE,
+        _multiply(
+            patches[point * tiles * channels :], channels, filters[at:], g.C, tiles, columns,
+            sums[point * tiles * columns :],
         )  # fmt: skip
     for row in range(first, last):
         tile = (row - first) * plan.row_tiles
         _write_row(sums, bias, g, plan, row, tile, tiles, v_first, v_last, output_matrix, out)
+
+
+@body
+def _multiply(patches, channels, filters, C, tiles, columns, sums):
+    """Compute sums = patches @ filters for one point."""
+    width = lanes_of(sums)
+    for v in range(0, columns // width, VECTORS):
+        for tile in range(0, tiles, ROWS):
+            total = tile_zeros(ROWS, VECTORS, sums)
+            at = v * C * width
+            for c in range(C):
+                total = tile_outer(
+                    total, patches, tile * channels + c, channels, filters, at, C * width
+                )  # fmt: skip
+                at += width
+            tile_store(total, sums, tile * columns + v * width, columns)
 
 
 @body
