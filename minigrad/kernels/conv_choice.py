@@ -51,12 +51,12 @@ def serves(algorithm: str, case: Case) -> bool:
 def _pays_for_winograd(case: Case) -> bool:
     """Tell whether winograd is faster; its error is two to four times that of direct.
 
-    With few channels its transforms cost more than they save, and with few pixels those of the
-    filters do. A tile is 4 x 4 pixels; in small images much of it hangs over the edge.
+    With few channels its transforms cost more than they save, and with few pixels that of the
+    filters does. A tile is 4 x 4 pixels; in small images much of it hangs over the edge.
     """
     N, C, H, W = case.x_shape
     inside = H * W / ((H + 3) // 4 * ((W + 3) // 4) * 16) if H and W else 0
-    return min(C, case.weight_shape[0]) >= 16 and inside > 0.7 and N * H * W >= 196
+    return min(C, case.weight_shape[0]) >= 32 and inside > 0.7 and N * H * W >= 1024
 
 
 TABLE = (
