@@ -10,8 +10,8 @@ where d is the 6 x 6 patch of the input that the tile sees, g the filter, and * 
 number. Summed over channels, each of the 36 numbers is a product of matrices, pixels by channels
 times channels by filters, and there the time is spent::
 
-    x --B^T d B-->  36 matrices (tiles, C)                     36 matrices (tiles, F) --A^T m A--> out
-                                            } 36 products --->
+    x --B^T d B-->  36 matrices (tiles, C)                  36 matrices (tiles, F) --A^T m A--> y
+                                            } 36 products -->
     weight --G g G^T-->  36 matrices (C, F)
 
 Each of the three transforms is a small matrix applied to the rows and then to the columns of a
@@ -52,7 +52,6 @@ from minigrad.kernels.gemm import whole_vectors
 
 OUTPUTS, TAPS, PATCH = 4, 3, 6  # along one axis of a tile
 POINTS = PATCH * PATCH
-
 
 
 def _matrices(finite: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
