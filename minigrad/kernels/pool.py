@@ -7,6 +7,7 @@ written twice, so rows can be shared among threads, and nothing needs to be zero
 
 import numpy as np
 
+from minigrad.kernels._contest import add_won, take_larger
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last, empty_channels_last
 from minigrad.kernels.taps import Taps, place_dtype, window_taps
@@ -28,42 +29,35 @@ def _window_taps(
 
 
 @body
-def _take_larger(values, tap, best, place):
-    for c in range(values.size):
-        value = values[c]
-        wins = (value > best[c]) | (value != value)  # a NaN differs from itself
-        best[c] = value if wins else best[c]
-        place[c] = tap if wins else place[c]
+def _max_row(x, image, W, rows, columns, KW, oh, out, place, at, C):
+    """Look through the windows of one row; places in the flat arrays are those of a first channel.
 
-
-@body
-def _max_pixel(image, rows, columns, KW, oh, ow, best, place):
-    """Look through one window."""
+    ``image`` is where in x the image begins, ``at`` where in out the row does.
+    """
     row_starts, row_sources, kh = rows
     column_starts, column_sources, kw = columns
-    best[:] = -np.inf
-    place[:] = 0
-    first = True
-    for r in range(row_starts[oh], row_starts[oh + 1]):
-        for c in range(column_starts[ow], column_starts[ow + 1]):
-            values = image[row_sources[r], column_sources[c]]
-            tap = place.dtype.type(kh[r] * KW + kw[c])
-            if first:
-                best[:] = values
-                place[:] = tap
-                first = False
-            else:
-                _take_larger(values, tap, best, place)
+    for ow in range(column_starts.size - 1):
+        first, to = np.uint8(1), at + ow * C
+        for r in range(row_starts[oh], row_starts[oh + 1]):
+            for c in range(column_starts[ow], column_starts[ow + 1]):
+                tap = place.dtype.type(kh[r] * KW + kw[c])
+                source = image + (row_sources[r] * W + column_sources[c]) * C
+                take_larger(x, source, tap, first, out, place, to, C)
+                first = np.uint8(0)
 
 
 @body
 def _max_rows(x, rows, columns, KW, first, last, out, place):
     """Look through the windows of output rows ``first`` to ``last``, counted through all images."""
+    _, H, W, C = x.shape
     _, OH, OW, _ = out.shape
+    x, out, place = x.reshape(-1), out.reshape(-1), place.reshape(-1)
+    # A window that lies in the padding alone, as a dilated one may, has no first value.
+    out[first * OW * C : last * OW * C] = -np.inf
+    place[first * OW * C : last * OW * C] = 0
     for i in range(first, last):
-        n, oh = i // OH, i % OH
-        for ow in range(OW):
-            _max_pixel(x[n], rows, columns, KW, oh, ow, out[n, oh, ow], place[n, oh, ow])
+        image, at = i // OH * H * W * C, i * OW * C
+        _max_row(x, image, W, rows, columns, KW, i % OH, out, place, at, C)
 
 
 @kernel
@@ -103,33 +97,28 @@ def max_pool2d_forward(
 
 
 @body
-def _add_won(grad_out, place, tap, grad_x):
-    zero = grad_x.dtype.type(0)
-    for c in range(grad_x.size):
-        grad_x[c] += grad_out[c] if place[c] == tap else zero
-
-
-@body
-def _gather_pixel(grad_out, place, rows, columns, KW, h, w, grad_x):
-    """Collect the cotangents of the windows that one pixel won."""
+def _gather_row(grad_out, place, image, OW, rows, columns, KW, h, grad_x, at, C):
+    """Collect the cotangents of the windows that the pixels of one row won; see ``_max_row``."""
     row_starts, row_windows, kh = rows
     column_starts, column_windows, kw = columns
-    grad_x[:] = 0
-    for r in range(row_starts[h], row_starts[h + 1]):
-        oh = row_windows[r]
-        for c in range(column_starts[w], column_starts[w + 1]):
-            ow, tap = column_windows[c], place.dtype.type(kh[r] * KW + kw[c])
-            _add_won(grad_out[oh, ow], place[oh, ow], tap, grad_x)
+    for w in range(column_starts.size - 1):
+        for r in range(row_starts[h], row_starts[h + 1]):
+            for c in range(column_starts[w], column_starts[w + 1]):
+                tap = place.dtype.type(kh[r] * KW + kw[c])
+                window = image + (row_windows[r] * OW + column_windows[c]) * C
+                add_won(grad_out, place, window, tap, grad_x, at + w * C, C)
 
 
 @body
 def _gather_rows(grad_out, place, rows, columns, KW, first, last, grad_x):
     """Collect for the image rows ``first`` to ``last``, counted through all images."""
+    _, OH, OW, C = grad_out.shape
     _, H, W, _ = grad_x.shape
+    grad_out, place, grad_x = grad_out.reshape(-1), place.reshape(-1), grad_x.reshape(-1)
+    grad_x[first * W * C : last * W * C] = 0
     for i in range(first, last):
-        n, h = i // H, i % H
-        for w in range(W):
-            _gather_pixel(grad_out[n], place[n], rows, columns, KW, h, w, grad_x[n, h, w])
+        image, at = i // H * OH * OW * C, i * W * C
+        _gather_row(grad_out, place, image, OW, rows, columns, KW, i % H, grad_x, at, C)
 
 
 @kernel
