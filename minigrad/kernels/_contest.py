@@ -39,12 +39,12 @@ class _Emitter:
         place = self.builder.gep(data, [at])
         return self.builder.bitcast(place, self.vector(kind).as_pointer())
 
-    def load(self, kind: types.Array, pointer: ir.Value) -> ir.Value:
+    def load(self, kind: Any, pointer: ir.Value) -> ir.Value:
         value = self.builder.load(pointer)
         value.align = kind.dtype.bitwidth // 8
         return value
 
-    def store(self, kind: types.Array, value: ir.Value, pointer: ir.Value) -> None:
+    def store(self, kind: Any, value: ir.Value, pointer: ir.Value) -> None:
         self.builder.store(value, pointer).align = kind.dtype.bitwidth // 8
 
     def splat(self, scalar: ir.Value) -> ir.Value:
