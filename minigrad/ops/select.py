@@ -318,7 +318,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     Gradient
     --------
     grad_x = grad_out where min <= x <= max, bounds included, else 0; a bound receives grad_out
-    where it is the result. Saves x and the bounds.
+    where it is the result, but min only where it lies below max. Saves x and the bounds.
 
     Examples
     --------
