@@ -34,12 +34,6 @@ def empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
     return _pool.empty((N, H, W, C), np.dtype(dtype)).transpose(_TO_FIRST)
 
 
-def zeros_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
-    """Make an (N, C, H, W) array of zeros in channels-last memory."""
-    N, C, H, W = shape
-    return np.zeros((N, H, W, C), dtype).transpose(_TO_FIRST)
-
-
 def memory_order(x: np.ndarray) -> tuple[int, ...]:
     """Return the axes of x from the one with the longest stride to the one with the shortest."""
     return tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))

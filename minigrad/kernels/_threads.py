@@ -92,7 +92,7 @@ def _brief_waiting() -> Iterator[None]:
 
     Left to itself libgomp spins for milliseconds at the end of every parallel loop. On a quiet
     machine that costs nothing; where another process wants the core, each of the hundreds of loops
-    of a training step waits for a time slice, and the step takes ten times as long. libgomp reads
+    of a training step waits for a time slice, and the step takes two to eight times as long. libgomp reads
     the variable once, when it is loaded; whoever has set a policy keeps it.
     """
     name = "GOMP_SPINCOUNT"
