@@ -92,8 +92,8 @@ def _brief_waiting() -> Iterator[None]:
 
     Left to itself libgomp spins for milliseconds at the end of every parallel loop. On a quiet
     machine that costs nothing; where another process wants the core, each of the hundreds of loops
-    of a training step waits for a time slice, and the step takes two to eight times as long. libgomp reads
-    the variable once, when it is loaded; whoever has set a policy keeps it.
+    of a training step waits for a time slice, and the step takes two to eight times as long.
+    libgomp reads the variable once, when it is loaded; whoever has set a policy keeps it.
     """
     name = "GOMP_SPINCOUNT"
     if pool._is_initialized or name in os.environ or "OMP_WAIT_POLICY" in os.environ:
