@@ -1,7 +1,9 @@
 """What every test may ask for."""
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -21,3 +23,22 @@ def shared() -> Path:
     if not _SHARED.is_dir():
         pytest.skip("the folder ../shared (golden numbers, real data) is not beside this checkout")
     return _SHARED
+
+
+@pytest.fixture(scope="session", autouse=os.environ.get("NUMBA_DISABLE_JIT") == "1")
+def poisoned_memory():
+    """Without the JIT, fill new arrays with huge numbers: reading what nobody wrote overflows.
+
+    Compiled kernels read the same memory, but no warning tells of it.
+    """
+    empty = np.empty
+
+    def poisoned(*args, **options):
+        array = empty(*args, **options)
+        if array.dtype.kind == "f":
+            array.fill(np.finfo(array.dtype).max)
+        return array
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "empty", poisoned)
+        yield

@@ -226,10 +226,13 @@ def _convolve_chunk(
     width = lanes_of(x)
     first_pair, last_pair = chunk_bounds(part, plan.parts, plan.vectors // VECTORS)
     v_first, v_last = first_pair * VECTORS, last_pair * VECTORS
-    # Filled up to whole blocks of registers; what the last ones compute is never read.
-    tiles = chunks_of((last - first) * plan.row_tiles, ROWS) * ROWS
+    # Filled up to whole blocks of registers, with zeros; nobody reads what they become.
+    wanted = (last - first) * plan.row_tiles
+    tiles = chunks_of(wanted, ROWS) * ROWS
     channels, columns = chunks_of(g.C, width) * width, (v_last - v_first) * width
     patches = np.empty(POINTS * tiles * channels, x.dtype)
+    for point in range(POINTS):
+        patches[(point * tiles + wanted) * channels : (point + 1) * tiles * channels] = 0
     sums = np.empty(POINTS * tiles * columns, x.dtype)
     # The last vector of a pixel may reach past its channels.
     values = np.zeros(PATCH * window.width * g.C + width, x.dtype)
