@@ -3,7 +3,8 @@
     python benchmarks/campaign.py --cases 10000 | tee benchmarks/results/campaign.log
 
 Inputs have ties, exact and negative zeros, broadcast shapes, permuted, reversed and read-only
-memory; every case has its own cotangent and direction. A "wrong" is a false alarm; an
+memory, images any window and groups; every case has its own cotangent and direction. Half of them
+also check each call by itself, with its kinks (``whole+blame``). A "wrong" is a false alarm; an
 "inconclusive" is counted apart.
 """
 
@@ -49,12 +50,20 @@ def own_shapes() -> list[Any]:
     def two(f: Any) -> Any:
         return strategies.broadcastable().map(lambda p: (f.__name__, f, list(p)))
 
-    def pooled(w: Any) -> Any:
-        return strategies.arrays(w[0]).map(
-            lambda x: ("max_pool2d", lambda x: mg.max_pool2d(x, **w[1]), [x])
+    def pooled(pool: Any, dilated: bool) -> Any:
+        return strategies.windows(dilated=dilated).flatmap(
+            lambda w: strategies.arrays(w[0]).map(
+                lambda x: (pool.__name__, lambda x: pool(x, **w[1]), [x])
+            )
         )
 
-    return [*map(one, ones), *map(two, twos), strategies.windows().flatmap(pooled)]
+    def convolved(drawn: Any) -> Case:
+        *arrays, options = drawn
+        given = [a for a in arrays if a is not None]
+        return "conv2d", lambda *t: mg.conv2d(*t, **options), given
+
+    images = [pooled(mg.max_pool2d, True), pooled(mg.avg_pool2d, False)]
+    return [*map(one, ones), *map(two, twos), *images, strategies.convolutions().map(convolved)]
 
 
 def main() -> None:
@@ -78,10 +87,14 @@ def main() -> None:
         max_examples=options.cases, deadline=None, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    @given(st.integers(0, len(cases) - 1).flatmap(lambda i: cases[i]), st.integers(0, 2**31))
-    def check(case: Case, number: int) -> None:
+    @given(
+        st.integers(0, len(cases) - 1).flatmap(lambda i: cases[i]),
+        st.integers(0, 2**31),
+        st.sampled_from(["directional", "whole+blame"]),
+    )
+    def check(case: Case, number: int, mode: str) -> None:
         name, f, inputs = case
-        report = mg.gradcheck(f, *inputs, seed=number, raise_exception=False)
+        report = mg.gradcheck(f, *inputs, mode=mode, seed=number, raise_exception=False)
         kind = "right" if report.ok else "wrong" if report.wrong else "inconclusive"
         kinds[kind] += 1
         by_op[name] += 1

@@ -64,8 +64,11 @@ def _local(call: Call, rng: np.random.Generator) -> list[Verdict]:
 
 
 def single_kink(problem: Problem) -> bool:
-    """Whether it has one kink and nothing behind it that may turn its two sides around."""
-    return problem.kinks and len(problem.taken) == 1
+    """Whether it has one kink, and nothing behind it that may turn its two sides around.
+
+    Nor a rule of its own: in clip(x, 1, 1) no side at x = 1 has the slope that x receives there.
+    """
+    return problem.kinks and len(problem.taken) == 1 and not problem.taken[0].by_rule
 
 
 def _can_be_located(verdict: Verdict) -> bool:

@@ -110,7 +110,8 @@ def branch_verdict(problem: Problem) -> Verdict:
     error = scale = 0.0
     for a, b in zip(plain, held, strict=True):
         if a.size and a.dtype.kind == "f":
-            error = max(error, float(np.max(np.abs(a - b), initial=0)))
+            difference = np.subtract(a, b, out=np.zeros_like(a), where=a != b)  # inf equals inf
+            error = max(error, float(np.max(np.abs(difference), initial=0)))
             scale = max(scale, float(np.max(np.abs(a), initial=0)))
     bound = 64 * float(np.finfo(np.float64).eps) * scale * max(1, len(problem.taken)) ** 0.5
     kind = RIGHT if error <= bound else WRONG

@@ -29,11 +29,22 @@ __all__ = ["Decision", "Decisions", "decide", "held", "record", "replay"]
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision of one call: the operation's name, its module path, and the branches."""
+    """One decision of one call.
+
+    Attributes
+    ----------
+    name, path : str
+        The operation and its module path.
+    branches : ndarray
+        Which branch each entry takes.
+    by_rule : bool
+        Whether some entry's derivative is laid down by a rule, and no slope of a side of its kink.
+    """
 
     name: str
     path: str
     branches: np.ndarray
+    by_rule: bool = False
 
 
 class Decisions(list[Decision]):
@@ -44,9 +55,9 @@ class _Recorder:
     def __init__(self, taken: Decisions) -> None:
         self.taken = taken
 
-    def decide(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def decide(self, name: str, compute: Callable[[], np.ndarray], by_rule: bool) -> np.ndarray:
         branches = np.array(compute())  # a copy: the operation may hand out its own array
-        self.taken.append(Decision(name, state.path, branches))
+        self.taken.append(Decision(name, state.path, branches, by_rule))
         return branches
 
 
@@ -54,7 +65,7 @@ class _Player:
     def __init__(self, taken: Decisions) -> None:
         self.queue = iter(taken)
 
-    def decide(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def decide(self, name: str, compute: Callable[[], np.ndarray], by_rule: bool) -> np.ndarray:
         decision = next(self.queue, None)
         if decision is None or decision.name != name:
             told = "no more decisions" if decision is None else f"one of {decision.name}"
@@ -70,8 +81,11 @@ def held() -> bool:
     return state.branches is not None
 
 
-def decide(name: str, compute: Callable[[], Any]) -> Any:
+def decide(name: str, compute: Callable[[], Any], by_rule: bool = False) -> Any:
     """The branches that the operation ``name`` takes: ``compute()``, or in a replay the old ones.
+
+    ``by_rule`` says that the operation's gradient follows a rule at a tie, as that of clip between
+    two equal bounds, which no slope of a side of the kink can witness.
 
     Examples
     --------
@@ -83,7 +97,7 @@ def decide(name: str, compute: Callable[[], Any]) -> Any:
     ...     decide("sign", lambda: np.array([-1, -1]))
     array([ 1, -1])
     """
-    return compute() if state.branches is None else state.branches.decide(name, compute)
+    return compute() if state.branches is None else state.branches.decide(name, compute, by_rule)
 
 
 @contextmanager

@@ -121,7 +121,8 @@ class MaxPool2d(Function):
             winners = decide("max_pool2d", lambda: _winners(x.real, ctx.window, out_size))
             N, C, H, W = x.shape
             images = x.reshape(N, C, 1, H * W)
-            return np.take_along_axis(images, winners, axis=-1)
+            largest = np.take_along_axis(images, np.maximum(winners, 0), axis=-1)
+            return np.where(winners < 0, -np.inf, largest)
         return out
 
     @staticmethod
@@ -131,17 +132,21 @@ class MaxPool2d(Function):
 
 
 def _winners(x: np.ndarray, window: tuple[Pair, Pair, Pair, Pair], out_size: Pair) -> np.ndarray:
-    """Position h * W + w of the first largest entry of each window: (N, C, OH, OW)."""
+    """Position h * W + w of the first largest entry of each window: (N, C, OH, OW).
+
+    -1 where a window with holes sees padding alone.
+    """
     (KH, KW), stride, padding, dilation = window
     H, W = x.shape[2:]
     flat = x.reshape(*x.shape[:2], H * W)
-    winners = np.empty((*x.shape[:2], *out_size), np.intp)
+    winners = np.full((*x.shape[:2], *out_size), -1, np.intp)
     for i, j in np.ndindex(out_size):
         h = i * stride[0] - padding[0] + dilation[0] * np.arange(KH)
         w = j * stride[1] - padding[1] + dilation[1] * np.arange(KW)
         h, w = h[(h >= 0) & (h < H)], w[(w >= 0) & (w < W)]
         places = (h[:, None] * W + w).ravel()  # row by row: argmax takes the first of a tie
-        winners[:, :, i, j] = places[np.argmax(flat[:, :, places], axis=-1)]
+        if places.size:
+            winners[:, :, i, j] = places[np.argmax(flat[:, :, places], axis=-1)]
     return winners
 
 

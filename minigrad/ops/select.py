@@ -229,9 +229,9 @@ class Clip(Function):
     def forward(ctx: Any, x: Any, low: Any, high: Any) -> Any:
         ctx.save(x, low, high)
         if held():
-            return np.choose(
-                decide("clip", lambda: _clip_side(x, low, high)), _present(x, low, high)
-            )
+            meet = low is not None and high is not None and bool(np.any(np.equal(low, high)))
+            side, still = decide("clip", lambda: _clip_side(x, low, high), by_rule=meet)
+            return np.choose(side.astype(np.intp), (*_present(x, low, high), still))
         raised = x if low is None else _larger(x, low)
         return raised if high is None else _smaller(raised, high)
 
@@ -252,9 +252,15 @@ class Clip(Function):
 
 
 def _clip_side(x: Any, low: Any, high: Any) -> np.ndarray:
-    """Which one is the result: 0 for x, which wins a tie with a bound, 1 for low, 2 for high."""
+    """Which one is the result: 0 for x, which wins a tie with a bound, 1 for low, 2 for high.
+
+    3 where x lies below two equal bounds: neither receives a gradient, so the result stands still,
+    at the value that comes along.
+    """
     x, low, high = np.broadcast_arrays(*[np.real(value) for value in _present(x, low, high)])
-    return np.where((x > high) | (low > high), 2, np.where(x < low, 1, 0))
+    below = np.where(low == high, 3, 1)
+    side = np.where((x > high) | (low > high), 2, np.where(x < low, below, 0))
+    return np.stack([side, np.where(side == 3, low, 0)])
 
 
 def _present(x: Any, low: Any, high: Any) -> tuple[Any, Any, Any]:

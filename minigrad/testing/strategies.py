@@ -4,13 +4,22 @@ Each function returns a strategy; ``hypothesis`` comes with ``pip install "minig
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minigrad.core.errors import MissingExtra
 
-__all__ = ["arrays", "broadcastable", "cotangents", "layouts", "shapes", "windows"]
+__all__ = [
+    "arrays",
+    "broadcastable",
+    "convolutions",
+    "cotangents",
+    "layouts",
+    "shapes",
+    "windows",
+]
 
 
 def _strategies() -> Any:
@@ -63,22 +72,36 @@ def arrays(shape: Any = None, ties: bool = True, layout: bool = True, scale: flo
 
 
 def layouts(x: np.ndarray) -> Any:
-    """The same numbers, as they may lie in memory."""
+    """The same numbers, as they may lie in memory: axes permuted, backwards, with holes, locked."""
     st = _strategies()
-    kinds = ["plain", "fortran", "reversed", "every second", "read-only"]
-    return st.sampled_from(kinds if x.ndim else ["plain", "read-only"]).map(lambda k: _laid(x, k))
+    if not x.ndim:
+        return st.sampled_from([_locked(x), x.copy()])
+    return st.one_of(
+        st.sampled_from([_copied, _locked, _backwards, _with_holes]).map(lambda lay: lay(x)),
+        st.permutations(range(x.ndim)).map(lambda order: _permuted(x, order)),
+    )
 
 
-def _laid(x: np.ndarray, kind: str) -> np.ndarray:
-    if kind == "fortran":
-        return np.asfortranarray(x)
-    if kind == "reversed":
-        return np.ascontiguousarray(x[..., ::-1])[..., ::-1]
-    if kind == "every second":
-        return np.repeat(x, 2, axis=-1)[..., ::2]
+def _copied(x: np.ndarray) -> np.ndarray:
+    return x.copy()
+
+
+def _locked(x: np.ndarray) -> np.ndarray:
     laid = x.copy()
-    laid.flags.writeable = kind != "read-only"
+    laid.flags.writeable = False
     return laid
+
+
+def _backwards(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x[..., ::-1])[..., ::-1]
+
+
+def _with_holes(x: np.ndarray) -> np.ndarray:
+    return np.repeat(x, 2, axis=-1)[..., ::2]
+
+
+def _permuted(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
 
 
 def broadcastable(max_dims: int = 3) -> Any:
@@ -97,30 +120,63 @@ def broadcastable(max_dims: int = 3) -> Any:
     return draw_pair()
 
 
-def windows(max_window: int = 3) -> Any:
-    """``(image shape, options)`` of a convolution or a pooling that fits.
+def windows(max_window: int = 3, dilated: bool = True) -> Any:
+    """``(image shape, options)`` of a pooling that fits, each window over at least one pixel.
 
-    Options are kernel_size, stride, padding (at most half the window) and dilation, as pairs.
+    Options are kernel_size, stride, padding (at most half the window) and, where asked for,
+    dilation, as pairs.
     """
     st = _strategies()
 
     @st.composite
     def draw_window(draw: Any) -> tuple[tuple[int, ...], dict[str, tuple[int, int]]]:
-        def pair(low: int, high: int) -> tuple[int, int]:
-            return draw(st.integers(low, high)), draw(st.integers(low, high))
-
-        kernel, stride, dilation = pair(1, max_window), pair(1, 3), pair(1, 2)
-        span = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+        kernel, dilation = _pair(draw, 1, max_window), _pair(draw, 1, 2 if dilated else 1)
+        span = _span(kernel, dilation)
         padding = (draw(st.integers(0, span[0] // 2)), draw(st.integers(0, span[1] // 2)))
-        least = [max(1, s - 2 * p) for s, p in zip(span, padding, strict=True)]
+        least = [
+            max(d, s - 2 * p) for d, s, p in zip(dilation, span, padding, strict=True)
+        ]  # d pixels in a row cannot lie between two that the window looks at
         H, W = (draw(st.integers(n, n + 4)) for n in least)
-        N, C = pair(1, 3)
-        options = {
-            "kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation,
-        }  # fmt: skip
-        return (N, C, H, W), options
+        options = {"kernel_size": kernel, "stride": _pair(draw, 1, 3), "padding": padding}
+        return (*_pair(draw, 1, 3), H, W), options | ({"dilation": dilation} if dilated else {})
 
     return draw_window()
+
+
+def convolutions(max_window: int = 3) -> Any:
+    """``(x, weight, bias, options)`` of a convolution that fits; bias may be None.
+
+    Options are stride, padding and dilation as pairs, and groups.
+    """
+    st = _strategies()
+
+    @st.composite
+    def draw_convolution(draw: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
+        kernel, dilation, padding = (_pair(draw, *r) for r in ((1, max_window), (1, 2), (0, 2)))
+        groups, N = _pair(draw, 1, 3)
+        C, F = _pair(draw, 1, 2)  # of each group
+        least = [
+            max(1, s - 2 * p) for s, p in zip(_span(kernel, dilation), padding, strict=True)
+        ]
+        H, W = (draw(st.integers(n, n + 4)) for n in least)
+        x = draw(arrays((N, groups * C, H, W)))
+        weight = draw(arrays((groups * F, C, *kernel)))
+        bias = draw(st.one_of(st.none(), arrays((groups * F,))))
+        stride = _pair(draw, 1, 3)
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return x, weight, bias, options
+
+    return draw_convolution()
+
+
+def _pair(draw: Any, low: int, high: int) -> tuple[int, int]:
+    st = _strategies()
+    return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+
+def _span(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, ...]:
+    """How many rows and columns a window reaches over."""
+    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
 
 
 def cotangents(shape: tuple[int, ...]) -> Any:
