@@ -5,6 +5,7 @@ all of them are right and the whole is wrong, what remains is what joins them: a
 a fan-out, or a value whose history was cut.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,12 @@ from minigrad.check.directional import Trial, backward_verdict, branch_verdict, 
 from minigrad.check.locate import located
 from minigrad.check.problem import Problem
 from minigrad.check.report import RIGHT, WRONG, Verdict
+from minigrad.check.unit import composed, layer_names, with_step
 from minigrad.core.function import Call
 from minigrad.core.mode import state
 from minigrad.core.node import Node
 from minigrad.core.tensor import Tensor, grad
+from minigrad.ops.residual import ResidualUnit
 
 __all__ = ["blame", "join_verdicts", "recorded", "single_kink"]
 
@@ -56,11 +59,30 @@ def _local(call: Call, rng: np.random.Generator) -> list[Verdict]:
     trial = Trial(problem, rng)
     verdict = backward_verdict(trial)
     verdicts = [located(trial, verdict) if _can_be_located(verdict) else verdict]
+    if verdict.kind == WRONG and call.node.function is ResidualUnit:
+        verdicts = _inside(call, places, trial) or [with_step(verdicts[0], call, trial, places)]
     if problem.kinks:
         verdicts.append(branch_verdict(problem))
     if single_kink(problem):
         verdicts.append(kink_verdict(trial))
     return verdicts
+
+
+def _inside(call: Call, places: list[int], trial: Trial) -> list[Verdict]:
+    """The verdicts on those layers of a fused unit that are wrong by themselves."""
+    unit = composed(call, places)
+
+    def run(*leaves: Tensor) -> Tensor:
+        x, parameters = (leaves[0], leaves[1:]) if 0 in places else (call.inputs[0], leaves)
+        return unit(x, x, *parameters)
+
+    layers, _, _ = recorded(Problem(told(call), run, trial.problem.inputs, trial.problem.names))
+    return [
+        dataclasses.replace(v, where=f"{v.where} in {told(call)}, {name}")
+        for layer, name in zip(layers, layer_names(call), strict=True)
+        for v in _local(layer, trial.rng)
+        if v.kind == WRONG
+    ]
 
 
 def single_kink(problem: Problem) -> bool:

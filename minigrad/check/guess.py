@@ -53,7 +53,7 @@ def guess(trial: Trial, k: int, index: tuple[int, ...], analytic: float, numeric
         wrong = np.array([trial.gradients[k][p] for p in places])
         right = np.array([_numeric(trial, k, p) for p in places])
         sample = _Evidence(trial, k, wrong, right)
-        found = _first((_scaled,), sample)
+        found = _first((_rounded, _scaled), sample)
         if found or sample.bad[:-1].any():
             return found or "many entries are wrong, by no common factor"
         return f"one entry or few, here by the factor {analytic / (numeric or math.inf):.6g}"
@@ -94,6 +94,12 @@ def _habits(trial: Trial, k: int) -> str:
 
 
 # The kinds, the most telling first. Each returns a phrase, or nothing.
+
+
+def _rounded(e: _Evidence) -> str:
+    if e.equal(e.wrong, e.right):
+        return "computed in float32: the error is below a millionth, as of its rounding"
+    return ""
 
 
 def _scaled(e: _Evidence) -> str:
@@ -241,13 +247,7 @@ def _factor_of_input(e: _Evidence) -> str:
     return ""
 
 
-def _rounded(e: _Evidence) -> str:
-    if np.allclose(e.wrong, e.right, rtol=1e-5, atol=1e-5 * np.abs(e.right).max(initial=0)):
-        return "computed in float32: the error is of its rounding"
-    return ""
-
-
 _KINDS = (
-    _scaled, _transposed, _exchanged, _shifted, _not_summed, _output_left_out, _missing_statistics,
-    _confined, _factor_of_input, _mask, _rounded,
+    _rounded, _scaled, _transposed, _exchanged, _shifted, _not_summed, _output_left_out,
+    _missing_statistics, _confined, _factor_of_input, _mask,
 )  # fmt: skip

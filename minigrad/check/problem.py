@@ -79,20 +79,26 @@ class Problem:
     def run(self, arrays: Arrays) -> tuple[list[Tensor], list[Tensor]]:
         """Call it on new leaves; random numbers are drawn as at the base point."""
         self.forwards += 1
-        before = generator().bit_generator.state
-        generator().bit_generator.state = self.random_state
         split = len(arrays) - len(self._parameters)
         leaves = [Tensor(a, requires_grad=state.grad_enabled) for a in arrays[:split]]
         try:
             for parameter, array in zip(self._parameters, arrays[split:], strict=True):
                 parameter.data = array
-            result = self._call(*leaves)
+            result = self.drawn(lambda: self._call(*leaves))
         finally:
-            generator().bit_generator.state = before
             for parameter, array in zip(self._parameters, self.inputs[split:], strict=True):
                 parameter.data = array
         leaves += self._parameters
         return leaves, _outputs_of(self.name, result)
+
+    def drawn(self, function: Callable[[], Any]) -> Any:
+        """``function()``, with random numbers drawn as at the base point."""
+        before = generator().bit_generator.state
+        generator().bit_generator.state = self.random_state
+        try:
+            return function()
+        finally:
+            generator().bit_generator.state = before
 
     @contextlib.contextmanager
     def branches(self, frozen: bool | None = None) -> Iterator[None]:

@@ -4,7 +4,6 @@ import numpy as np
 
 from minigrad.check.directional import Trial
 from minigrad.check.report import RIGHT, WRONG, Verdict
-from minigrad.core.rng import generator
 from minigrad.core.tensor import grad
 
 __all__ = ["float32_verdict"]
@@ -18,12 +17,7 @@ def float32_verdict(trial: Trial) -> Verdict:
     """The float32 gradient furthest from its shadow, relative to its norm and in ULP."""
     problem = trial.problem
     assert problem.single is not None
-    before = generator().bit_generator.state
-    generator().bit_generator.state = problem.random_state
-    try:
-        leaves, outputs = problem.single()
-    finally:
-        generator().bit_generator.state = before
+    leaves, outputs = problem.drawn(problem.single)
     pairs = [(y, w) for y, w in zip(outputs, trial.cotangents, strict=True) if y.requires_grad]
     if not pairs:
         return Verdict(RIGHT, "float32", problem.name)

@@ -23,7 +23,9 @@ TRUNCATION = 2.0  # times the change in the last column
 # Tried in this order until one resolves the slope: the first suits functions that are smooth at
 # the scale of their inputs, small ones steep functions, the large one nearly flat ones.
 STEPS = (2.0**-7, 2.0**-11, 2.0**-16, 2.0**-4, 2.0**-21)
-RESOLVED = 1e-7  # a bound so far below the size of the slope's terms is as good as one needs
+# A bound so far below the size of the terms of the slope is as good as one needs: gradients rounded
+# to float32, off by 6e-8 of themselves, are outside of it.
+RESOLVED = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +101,7 @@ def best_slope(
     noise: float = 0.0,
     steps: Sequence[float] = STEPS,
 ) -> Slope:
-    """The slope at the first step that resolves it to 1e-7 of ``scale``, else the sharpest one."""
+    """The slope at the first step that resolves it to 1e-9 of ``scale``, else the sharpest one."""
     best = Slope(np.nan, np.inf, steps[0])
     size = 0.0
     for step in steps:
