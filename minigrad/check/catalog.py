@@ -1,5 +1,6 @@
 """What can be checked by name: operations on their samples, residual units, networks."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -107,11 +108,23 @@ class _WithLoss(Module):
 def check_model(
     name: str, x: np.ndarray, labels: np.ndarray, model: Module, seed: int = 0
 ) -> Report:
-    """The loss of a network on images: the whole, and every operation on what it met there."""
+    """The loss of a network on images: the whole, and every operation on what it met there.
+
+    The whole also beside the complex step through the naive kernels. The network stays as it is,
+    running statistics and random generator included; training mode checks batch statistics too.
+    """
     report = gradcheck(
-        _WithLoss(model, labels), x, mode="whole+blame", seed=seed, raise_exception=False
+        _WithLoss(model, labels),
+        x,
+        mode="whole+blame",
+        complex_step=True,
+        seed=seed,
+        raise_exception=False,
     )
-    report.target = name
+    whole, report.target = report.target, name
+    report.verdicts = [
+        dataclasses.replace(v, where=name) if v.where == whole else v for v in report.verdicts
+    ]
     return report
 
 

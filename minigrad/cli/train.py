@@ -3,14 +3,15 @@
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from minigrad import data, kernels, models
 from minigrad import train as loop
-from minigrad.check.network import check_network
-from minigrad.cli.console import Progress, summary
+from minigrad.check.catalog import check_model
+from minigrad.cli.console import Progress, checked, summary
 from minigrad.cli.outputs import write_metrics, write_outputs
 from minigrad.core.errors import ArgumentError, StateError
 from minigrad.core.rng import manual_seed
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     if "resume" in given:
         loop.resume(run_, directory)
         print(f"resuming {directory} at epoch {run_.epoch + 1}, step {run_.step}")
-    if settings["check_gradients"] and not _gradients_are_right(run_):
+    if settings["check_gradients"] and not _gradients_are_right(run_, settings):
         return 1
     return _train(run_, settings, directory)
 
@@ -223,11 +224,15 @@ def _schedule(settings: Mapping[str, Any], steps: int) -> Any:
             return schedule.WarmUp(schedule.Cosine(lr, 0.0, steps), max(1, steps // 20))
 
 
-def _gradients_are_right(run_: loop.Run) -> bool:
+def _gradients_are_right(run_: loop.Run, settings: Mapping[str, Any]) -> bool:
+    """What ``minigrad check --model`` finds, here for this network on its first images."""
+    begin = time.perf_counter()
     x, y = run_.train_loader.batch(epoch=0, index=0)
-    verdict = check_network(run_.model, x[:_CHECK_IMAGES], y[:_CHECK_IMAGES])
-    print(verdict)
-    return verdict.ok
+    x, y = x[:_CHECK_IMAGES], y[:_CHECK_IMAGES]
+    name = f"{settings['model']} on {len(x)} images of {settings['data']}"
+    report = check_model(name, x, y, run_.model, settings["seed"])
+    checked([report], time.perf_counter() - begin)
+    return report.ok
 
 
 class _CommandWatch(loop.Watch):

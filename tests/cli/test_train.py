@@ -179,7 +179,8 @@ def test_check_gradients_prints_the_verdict(tmp_path):
     out, _ = finish(
         start("--epochs", 1, "--limit", 50, "--out", tmp_path / "run", "--check-gradients")
     )
-    assert re.search(r"gradients of 269,434 parameters on 4 images: RIGHT", out)
+    assert "gradient checks" in out  # the table of minigrad check
+    assert "1 of 1 right" in out
 
 
 def test_help_teaches(capsys):
