@@ -22,16 +22,22 @@ from minigrad.core.node import Node
 from minigrad.core.tensor import Tensor, grad
 from minigrad.ops.residual import ResidualUnit
 
-__all__ = ["blame", "join_verdicts", "recorded", "single_kink"]
+__all__ = ["blame", "join_verdicts", "listed", "recorded", "single_kink"]
 
 
 def recorded(problem: Problem) -> tuple[list[Call], list[Tensor], list[Tensor]]:
     """The calls of one forward pass at the base point, with its leaves and outputs."""
+    with problem.branches(frozen=True):
+        calls, (leaves, outputs) = listed(lambda: problem.run(problem.inputs))
+    return calls, leaves, outputs
+
+
+def listed(function: Callable[[], Any]) -> tuple[list[Call], Any]:
+    """The calls that ``function()`` makes, and what it returns."""
     before, state.calls = state.calls, []
     try:
-        with problem.branches(frozen=True):
-            leaves, outputs = problem.run(problem.inputs)
-        return state.calls, leaves, outputs
+        result = function()
+        return state.calls, result
     finally:
         state.calls = before
 

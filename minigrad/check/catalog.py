@@ -15,7 +15,7 @@ from minigrad.check.laws import law_verdicts
 from minigrad.check.locate import located
 from minigrad.check.problem import Problem
 from minigrad.check.report import WRONG, Report
-from minigrad.check.samples import call, inputs_of, samples_of
+from minigrad.check.samples import Change, call, changed, inputs_of, samples_of
 from minigrad.core.errors import ArgumentError
 from minigrad.core.rng import generator, manual_seed
 from minigrad.core.tensor import Tensor
@@ -50,7 +50,12 @@ def sample_problem(op: Op, sample: Sample) -> Problem:
     def run(*leaves: Tensor) -> Any:
         return call(op, sample, leaves)
 
-    return Problem(op.name, run, [np.array(a, np.float64) for a in arrays], names)
+    def variant(change: Change) -> tuple[list[Tensor], list[Tensor]]:
+        leaves = [Tensor(change(a), requires_grad=True) for a in arrays]
+        return leaves, call(op, changed(sample, change), leaves)
+
+    inputs = [np.array(a, np.float64) for a in arrays]
+    return Problem(op.name, run, inputs, names, variant=variant)
 
 
 def check_operation(op: Op, seed: int = 0) -> Report:

@@ -183,7 +183,7 @@ def check_problem(
         report.verdicts.append(branch_verdict(problem))
     if complex_step:
         report.verdicts.append(complex_verdict(trial))
-    if problem.single is not None:
+    if problem.single:
         report.verdicts.append(float32_verdict(trial))
     if laws:
         report.verdicts += law_verdicts(trial)

@@ -1,13 +1,18 @@
-"""What every backward obeys, whatever it computes: seven laws, each a verdict."""
+"""What every backward obeys, whatever it computes: ten laws, each a verdict."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigrad.check.blame import recorded
+from minigrad.check.blame import listed, recorded
 from minigrad.check.directional import Trial
 from minigrad.check.report import RIGHT, WRONG, Verdict
+from minigrad.check.samples import Change, single, without_rows
 from minigrad.check.slope import random_signs
+from minigrad.core.errors import MinigradError
+from minigrad.core.function import Call
+from minigrad.core.tensor import grad
 
 __all__ = ["law_verdicts"]
 
@@ -22,6 +27,8 @@ def law_verdicts(trial: Trial) -> list[Verdict]:
         ("zero cotangent", _zero),
         ("missing cotangent", _missing),
         ("shapes and dtypes", _shapes),
+        ("float32 stays float32", _single),
+        ("empty inputs", _empty),
         ("nothing mutated", _mutated),
         ("no shared memory", _shared),
         ("any strides", _strides),
@@ -81,21 +88,68 @@ def _missing(trial: Trial) -> str:
 def _shapes(trial: Trial) -> str:
     """As the backward itself returns them, before the engine converts anything."""
     calls, _, _ = recorded(trial.problem)
-    for call in calls:
-        node = call.node
-        if not any(node.needs):
-            continue
-        grads_out = [np.ones(y.shape, y.dtype) for y in call.outputs]
-        result = node.function.backward(node, *grads_out)
-        grads = result if isinstance(result, tuple) else (result,)
-        for i, (g, need) in enumerate(zip(grads, node.needs, strict=True)):
-            if not need:
-                continue
-            x = np.asarray(call.inputs[i])
-            if np.shape(g) != x.shape:
-                return f"{node.function.name} returns shape {np.shape(g)} for input {i}, {x.shape}"
-            if x.dtype.kind == "f" and np.asarray(g).dtype != x.dtype:
-                return f"{node.function.name} returns {np.asarray(g).dtype} for a {x.dtype} input"
+    return _first_flaw(calls)
+
+
+def _single(trial: Trial) -> str:
+    """The same, all in float32."""
+    return _varied(trial, single)
+
+
+def _empty(trial: Trial) -> str:
+    """The same for an empty batch, unless it is refused with an error that says so."""
+    x = trial.problem.inputs[0]
+    if not x.ndim:
+        return ""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # the mean of nothing is no number, and NumPy tells
+            return _varied(trial, without_rows(len(x)))
+    except (MinigradError, ValueError):
+        return ""
+    except Exception as error:  # what may come of it is not known beforehand
+        return f"inputs without rows end in {type(error).__name__}: {error}"
+
+
+def _varied(trial: Trial, change: Change) -> str:
+    """What is wrong with a pass on changed inputs, call by call and then as a whole."""
+    variant = trial.problem.variant
+    if variant is None:
+        return ""
+    calls, (leaves, outputs) = listed(lambda: trial.problem.drawn(lambda: variant(change)))
+    flaw = _first_flaw(calls)
+    used = [y for y in outputs if y.requires_grad]
+    if flaw or not used:
+        return flaw
+    grads = grad(used, leaves, [np.ones(y.shape, y.dtype) for y in used])
+    for x, g, name in zip(leaves, grads, trial.problem.names, strict=True):
+        if (g.shape, g.dtype) != (x.shape, x.dtype):
+            return f"the gradient of {name} is {g.dtype} {g.shape}, {name} is {x.dtype} {x.shape}"
+    return ""
+
+
+def _first_flaw(calls: Sequence[Call]) -> str:
+    return next((flaw for call in calls if (flaw := _flaw(call))), "")
+
+
+def _flaw(call: Call) -> str:
+    """A gradient with another shape or dtype than its input, an output with another dtype."""
+    node, name = call.node, call.node.function.name
+    dtypes = {x.dtype for x in call.inputs if isinstance(x, np.ndarray) and x.dtype.kind == "f"}
+    asked = len(dtypes) != 1 or "dtype" in call.options  # for whatever dtype comes out
+    others = [y.dtype for y in call.outputs if y.dtype.kind == "f" and y.dtype not in dtypes]
+    if others and not asked:
+        return f"{name} makes {others[0]} of {dtypes.pop()}"
+    if not any(node.needs):
+        return ""
+    result = node.function.backward(node, *[np.ones(y.shape, y.dtype) for y in call.outputs])
+    grads = result if isinstance(result, tuple) else (result,)
+    for i, (g, need) in enumerate(zip(grads, node.needs, strict=True)):
+        x = np.asarray(call.inputs[i])
+        if need and np.shape(g) != x.shape:
+            return f"{name} returns shape {np.shape(g)} for input {i}, {x.shape}"
+        if need and x.dtype.kind == "f" and np.asarray(g).dtype != x.dtype:
+            return f"{name} returns {np.asarray(g).dtype} for a {x.dtype} input"
     return ""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.check.samples import is_input
+from minigrad.check.samples import Change, is_input, unchanged
 from minigrad.core import decisions
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.mode import complex_step, no_grad, state
@@ -22,7 +22,7 @@ from minigrad.nn.module import Module
 __all__ = ["PlainProblem", "Problem", "inner", "problem_of"]
 
 Arrays = Sequence[np.ndarray]
-Single = Callable[[], tuple[list[Tensor], list[Tensor]]]
+Variant = Callable[[Change], tuple[list[Tensor], list[Tensor]]]
 # What decides there is given, and not computed from the input; softplus jumps by a rounding.
 _NO_KINKS = ("dropout", "where", "softplus")
 
@@ -42,8 +42,11 @@ class Problem:
         Hold the branches at kinks as they are at the base point.
     parameters : sequence of Tensor
         Leaves that ``call`` uses without being handed them: they take the last of the inputs.
-    single : callable, optional
-        From nothing to the leaves and outputs of a pass in float32, where that was asked for.
+    variant : callable, optional
+        From a change of arrays to the leaves and outputs of a pass in which every array of the
+        arguments is changed so, those of labels too.
+    single : bool
+        Whether the inputs that were given are float32.
 
     Attributes
     ----------
@@ -61,7 +64,8 @@ class Problem:
         names: list[str],
         frozen: bool = True,
         parameters: Sequence[Tensor] = (),
-        single: "Single | None" = None,
+        variant: "Variant | None" = None,
+        single: bool = False,
     ) -> None:
         self.name = name
         self.inputs = inputs
@@ -69,6 +73,7 @@ class Problem:
         self.frozen = frozen
         self.forwards = 0
         self._call = call
+        self.variant = variant
         self.single = single
         self._parameters = parameters
         self.random_state = copy.deepcopy(generator().bit_generator.state)
@@ -225,15 +230,13 @@ def problem_of(target: Any, inputs: Sequence[Any], frozen: bool = True) -> Probl
     name = getattr(target, "__name__", type(target).__name__)
 
     def call(*leaves: Tensor) -> Any:
-        return target(*[place(leaves) for place in places])
+        return target(*[place(leaves, unchanged) for place in places])
 
-    def single() -> tuple[list[Tensor], list[Tensor]]:
-        leaves = [Tensor(a.astype(np.float32), requires_grad=True) for a in arrays]
-        return leaves, _outputs_of(name, call(*leaves))
+    def variant(change: Change) -> tuple[list[Tensor], list[Tensor]]:
+        leaves = [Tensor(change(a), requires_grad=True) for a in arrays]
+        return leaves, _outputs_of(name, target(*[place(leaves, change) for place in places]))
 
-    return Problem(
-        name, call, arrays, names, frozen, single=single if _all_single(inputs) else None
-    )
+    return Problem(name, call, arrays, names, frozen, variant=variant, single=_all_single(inputs))
 
 
 def _all_single(value: Any) -> bool:
@@ -252,7 +255,7 @@ def _some(arrays: Arrays) -> None:
         )
 
 
-Place = Callable[[Sequence[Tensor]], Any]
+Place = Callable[[Sequence[Tensor], Change], Any]
 
 
 def _gather(value: Any, name: str, arrays: list[np.ndarray], names: list[str]) -> Place:
@@ -260,14 +263,14 @@ def _gather(value: Any, name: str, arrays: list[np.ndarray], names: list[str]) -
     if isinstance(value, list | tuple):
         parts = [_gather(v, f"{name}[{i}]", arrays, names) for i, v in enumerate(value)]
         make = getattr(value, "_make", type(value))  # a named tuple is made in its own way
-        return lambda leaves: make([part(leaves) for part in parts])
+        return lambda leaves, change: make([part(leaves, change) for part in parts])
     array = value.data if isinstance(value, Tensor) else value
     if not is_input(array):
-        return lambda leaves: value
+        return lambda leaves, change: change(value) if isinstance(value, np.ndarray) else value
     index = len(arrays)
     arrays.append(array.astype(np.float64))
     names.append((isinstance(value, Tensor) and value.name) or name)
-    return lambda leaves: leaves[index]
+    return lambda leaves, change: leaves[index]
 
 
 def _module_problem(
@@ -279,28 +282,29 @@ def _module_problem(
     single_inputs: bool,
 ) -> Problem:
     """A copy of the module, in float64, as a function of its inputs and parameters."""
-    single_weights = all(p.dtype == np.float32 for p in module.parameters())
-    shadowed = copy.deepcopy(module) if single_inputs and single_weights else None
-    module = copy.deepcopy(module).double()
-    parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    double = copy.deepcopy(module).double()
+    parameters = {n: p for n, p in double.named_parameters() if p.requires_grad}
     everything = [*arrays, *[p.data for p in parameters.values()]]
     _some(everything)
+    name = type(module).__name__
 
-    def single() -> tuple[list[Tensor], list[Tensor]]:
-        assert shadowed is not None
-        leaves = [Tensor(a.astype(np.float32), requires_grad=True) for a in arrays]
-        result = shadowed(*[place(leaves) for place in places])
-        leaves += [p for p in shadowed.parameters() if p.requires_grad]
-        return leaves, _outputs_of(type(module).__name__, result)
+    def variant(change: Change) -> tuple[list[Tensor], list[Tensor]]:
+        changed = copy.deepcopy(module)
+        leaves = [Tensor(change(a), requires_grad=True) for a in arrays]
+        changed = changed.float() if change(np.zeros(1)).dtype == np.float32 else changed.double()
+        result = changed(*[place(leaves, change) for place in places])
+        leaves += [p for p in changed.parameters() if p.requires_grad]
+        return leaves, _outputs_of(name, result)
 
     return Problem(
-        type(module).__name__,
-        lambda *leaves: module(*[place(leaves) for place in places]),
+        name,
+        lambda *leaves: double(*[place(leaves, unchanged) for place in places]),
         everything,
         [*names, *parameters],
         frozen,
         list(parameters.values()),
-        single if shadowed is not None else None,
+        variant,
+        single_inputs and all(p.dtype == np.float32 for p in module.parameters()),
     )
 
 

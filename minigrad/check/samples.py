@@ -18,11 +18,12 @@ from minigrad.core.tensor import Tensor, grad
 from minigrad.ops import Op, Sample
 
 __all__ = [
-    "call", "cotangents_of", "forward", "gradients", "inputs_of", "is_input", "samples_of",
-    "witness",
+    "Change", "call", "changed", "cotangents_of", "forward", "gradients", "inputs_of", "is_input",
+    "samples_of", "single", "unchanged", "without_rows", "witness",
 ]  # fmt: skip
 
 Arrays = Sequence[np.ndarray]
+Change = Callable[[np.ndarray], np.ndarray]
 
 
 def samples_of(op: Op) -> list[Sample]:
@@ -44,6 +45,36 @@ def inputs_of(sample: Sample) -> list[np.ndarray]:
         return [arg] if is_input(arg) else []
 
     return flat(sample.args)
+
+
+# What may be done to every array among the arguments.
+
+
+def unchanged(array: np.ndarray) -> np.ndarray:
+    """The array itself."""
+    return array
+
+
+def single(array: np.ndarray) -> np.ndarray:
+    """Floats as float32."""
+    return array.astype(np.float32) if is_input(array) else array
+
+
+def without_rows(count: int) -> Change:
+    """Arrays of ``count`` rows lose them all: an empty batch, with its labels."""
+    return lambda array: array[:0] if array.ndim and len(array) == count else array
+
+
+def changed(sample: Sample, change: Change) -> Sample:
+    """The sample with every array among its arguments changed."""
+
+    def walk(arg: Any) -> Any:
+        if isinstance(arg, list | tuple):
+            make = getattr(arg, "_make", type(arg))
+            return make([walk(a) for a in arg])
+        return change(arg) if isinstance(arg, np.ndarray) else arg
+
+    return Sample(*walk(sample.args), **sample.options)
 
 
 def call(op: Op, sample: Sample, inputs: Sequence[Any]) -> list[Tensor]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from minigrad.check.directional import Trial
 from minigrad.check.report import RIGHT, WRONG, Verdict
+from minigrad.check.samples import single
 from minigrad.core import decisions
 from minigrad.core.tensor import Tensor, grad
 
@@ -59,9 +60,9 @@ def _furthest(trial: Trial) -> _Distance:
 
 
 def _single(trial: Trial) -> tuple[list[Tensor], list[Tensor]]:
-    single = trial.problem.single
-    assert single is not None
-    result: tuple[list[Tensor], list[Tensor]] = trial.problem.drawn(single)
+    variant = trial.problem.variant
+    assert variant is not None
+    result: tuple[list[Tensor], list[Tensor]] = trial.problem.drawn(lambda: variant(single))
     return result
 
 

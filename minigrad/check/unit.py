@@ -133,5 +133,5 @@ def _times(x: np.ndarray, right: Arrays) -> str:
     times = np.linalg.lstsq(shares, x.ravel())[0]
     if not _close([(shares @ times).reshape(x.shape)], [x]):
         return ""
-    conv, identity = np.round(times, 9) + 0.0  # and not -0
-    return f"grad_x = {conv:.6g} * grad_conv + {identity:.6g} * grad_identity"
+    times = np.round(times, 9) + 0.0  # and not -0
+    return f"grad_x = {times[0]:.6g} * grad_conv + {times[1]:.6g} * grad_identity"

@@ -36,7 +36,8 @@ class Pow(Function):
         if ctx.needs[1]:
             # 0**y is 0 for all y > 0: its slope in y is 0, not 0 * log 0.
             flat = np.equal(x, 0) & (np.real(y) >= 0)
-            grad_y = unbroadcast(grad_out * z * np.log(np.where(flat, 1, x)), np.shape(y))
+            log = np.log(np.where(flat, 1, x)).astype(z.dtype)
+            grad_y = unbroadcast(grad_out * z * log, np.shape(y))
         return grad_x, grad_y
 
 

@@ -155,9 +155,7 @@ def convolutions(max_window: int = 3) -> Any:
         kernel, dilation, padding = (_pair(draw, *r) for r in ((1, max_window), (1, 2), (0, 2)))
         groups, N = _pair(draw, 1, 3)
         C, F = _pair(draw, 1, 2)  # of each group
-        least = [
-            max(1, s - 2 * p) for s, p in zip(_span(kernel, dilation), padding, strict=True)
-        ]
+        least = [max(1, s - 2 * p) for s, p in zip(_span(kernel, dilation), padding, strict=True)]
         H, W = (draw(st.integers(n, n + 4)) for n in least)
         x = draw(arrays((N, groups * C, H, W)))
         weight = draw(arrays((groups * F, C, *kernel)))

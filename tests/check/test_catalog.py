@@ -68,7 +68,7 @@ def test_a_batch_norm_without_its_variance_term_is_found(batch, monkeypatch):
     right = BatchNorm.backward
 
     def frozen(ctx, grad_out):
-        x, weight, _, inv_std = ctx.saved
+        _, weight, _, inv_std = ctx.saved
         scale = ((1 if weight is None else weight) * inv_std)[:, None, None]
         mean = grad_out.mean((0, 2, 3), keepdims=True)
         return scale * (grad_out - mean), *right(ctx, grad_out)[1:]

@@ -73,6 +73,26 @@ def test_ties_of_two(op):
     assert mg.gradcheck(registry[op].public, np.zeros(3), np.array([0.0, 1.0, -0.0])).ok
 
 
+@pytest.mark.parametrize("mode", ["directional", "whole+blame"])
+def test_clip_between_equal_bounds_follows_its_rule(mode):
+    """Below two equal bounds neither receives a gradient, and between them x receives all."""
+    x, low, high = np.array([0.0, 1.0, 2.0, 3.0]), np.ones(4), np.array([1.0, 1.0, 1.0, 4.0])
+    assert mg.gradcheck(mg.clip, x, low, high, mode=mode).ok
+    leaves = [mg.tensor(a, requires_grad=True) for a in (x, low, high)]
+    mg.clip(*leaves).backward(np.ones(4))
+    grads = [leaf.grad.tolist() for leaf in leaves]
+    assert grads == [[0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]]
+
+
+def test_a_pooling_window_over_padding_alone_is_held():
+    x = np.ones((1, 1, 1, 1))
+    report = mg.gradcheck(
+        lambda x: mg.max_pool2d(x, 2, stride=1, padding=1, dilation=2), x, raise_exception=False
+    )
+    assert report.worst.note == "the function itself is not finite here"
+    assert [v.kind for v in report.verdicts if v.check == "branches"] == ["right"]
+
+
 def test_units_in_one_node_hold_the_branches_of_their_relu():
     """Found by benchmarks/campaign.py: exact zeros at the sum, of few different values."""
     rng, few = np.random.default_rng(0), np.array([-1.0, 0.0, 0.5, 1.0])

@@ -7,7 +7,6 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-
 from minigrad.ops.conv import Conv2d
 from minigrad.ops.residual import ResidualUnit
 
@@ -54,9 +53,7 @@ def test_a_path_whose_share_is_wrong_is_the_step(unit, monkeypatch, path, factor
     assert found.guess == f"{step}: grad_x holds {factor} times its share"
 
 
-@pytest.mark.parametrize(
-    ("conv", "identity"), [(1, 0), (0, 1), (1, 2)], ids=lambda n: f"{n}"
-)
+@pytest.mark.parametrize(("conv", "identity"), [(1, 0), (0, 1), (1, 2)], ids=lambda n: f"{n}")
 def test_a_wrong_sum_of_right_shares_is_step_5(unit, monkeypatch, conv, identity):
     right = ResidualUnit.backward
 
@@ -77,9 +74,7 @@ def test_a_wrong_gradient_at_the_sum_is_step_1(unit, monkeypatch):
     monkeypatch.setattr(
         ResidualUnit, "backward", staticmethod(lambda ctx, grad_out: right(ctx, 2 * grad_out))
     )
-    assert worst(unit).guess == (
-        "step 1, the gradient at the sum: doubled: a term counted twice"
-    )
+    assert worst(unit).guess == ("step 1, the gradient at the sum: doubled: a term counted twice")
 
 
 def test_a_wrong_layer_is_named_in_its_path(unit, monkeypatch):

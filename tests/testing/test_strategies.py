@@ -35,21 +35,58 @@ def test_functions_of_two(f, pair):
 
 @FEW
 @given(strategies.windows().flatmap(with_image))
-def test_windows_fit(case):
+def test_windows_fit_and_see_a_pixel_each(case):
     x, options = case
-    assert mg.gradcheck(lambda x: mg.max_pool2d(x, **options), x).ok
+    assert np.isfinite(mg.max_pool2d(x, **options).data).all()
+    assert mg.gradcheck(lambda x: mg.max_pool2d(x, **options), x, mode="whole+blame").ok
+
+
+@FEW
+@given(strategies.windows(dilated=False).flatmap(with_image))
+def test_windows_of_averages_fit(case):
+    x, options = case
+    assert mg.gradcheck(lambda x: mg.avg_pool2d(x, **options), x).ok
+
+
+@FEW
+@given(strategies.convolutions())
+def test_convolutions_fit(case):
+    *arrays, options = case
+    given = [a for a in arrays if a is not None]
+    assert mg.gradcheck(lambda *t: mg.conv2d(*t, **options), *given, laws=True).ok
+
+
+def test_all_geometries_of_convolutions_come():
+    seen = dict.fromkeys(["groups", "dilation", "stride", "padding", "no bias", "a tie"], False)
+
+    @settings(max_examples=100)
+    @given(strategies.convolutions())
+    def look(case):
+        x, weight, bias, options = case
+        seen["groups"] |= options["groups"] > 1 and weight.shape[1] > 1
+        seen["dilation"] |= max(options["dilation"]) > 1
+        seen["stride"] |= options["stride"][0] != options["stride"][1]
+        seen["padding"] |= options["padding"][0] != options["padding"][1]
+        seen["no bias"] |= bias is None
+        seen["a tie"] |= len(np.unique(x)) < x.size
+
+    look()
+    assert all(seen.values()), seen
 
 
 def test_all_layouts_and_kinds_of_cotangent_come():
-    seen = {"read-only": False, "negative": False, "permuted": False, "negative zero": False}
-    kinds = set()
+    names = ["read-only", "negative", "permuted", "channels last", "holes", "negative zero"]
+    seen, kinds = dict.fromkeys(names, False), set()
 
-    @settings(max_examples=100)
-    @given(strategies.arrays((3, 4)), strategies.cotangents((2, 2)))
+    @settings(max_examples=200)
+    @given(strategies.arrays((2, 3, 4, 5)), strategies.cotangents((2, 2)))
     def look(x, w):
+        order = tuple(np.argsort([-abs(s) for s in x.strides], kind="stable"))
         seen["read-only"] |= not x.flags.writeable
         seen["negative"] |= min(x.strides) < 0
-        seen["permuted"] |= x.flags.f_contiguous
+        seen["permuted"] |= order != (0, 1, 2, 3)
+        seen["channels last"] |= order == (0, 2, 3, 1)
+        seen["holes"] |= min(abs(s) for s in x.strides) > x.itemsize
         seen["negative zero"] |= bool((np.signbit(x) & (x == 0)).any())
         kinds.add(np.count_nonzero(w))
 
