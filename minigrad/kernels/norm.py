@@ -21,9 +21,9 @@ import math
 
 import numpy as np
 
-from minigrad.kernels import _pool
 from minigrad.kernels._bits import keep_marked, keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import channels_last_order, empty_in_order, flat
 
 # Values of a wide row, or C if that is more: long enough to hide that each sum is in memory.
 _WIDTH = 256
@@ -37,13 +37,12 @@ _ROWS = 32
 
 def _pixels(x: np.ndarray) -> np.ndarray:
     """Return the values of x, (N, C, ...), flat with the channels last; a view if it can be."""
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1)
+    return flat(x, channels_last_order(x.ndim))
 
 
 def _empty_like(x: np.ndarray) -> np.ndarray:
     """Make an array, values undefined, of which ``_pixels`` is a view."""
-    N, C, *spatial = x.shape
-    return np.moveaxis(_pool.empty((N, *spatial, C), x.dtype), -1, 1)
+    return empty_in_order(x.shape, x.dtype, channels_last_order(x.ndim))
 
 
 def _width(C: int) -> int:
