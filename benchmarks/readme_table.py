@@ -21,23 +21,32 @@ from minigrad.bench.statistics import geometric_mean
 
 BEGIN, END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
 README = Path(__file__).resolve().parents[1] / "README.md"
-LAST, DEFAULT = "torch channels_last", "torch"
+LAST, DEFAULT, COMPILED = "torch channels_last", "torch", "torch.compile"
 
 Row = dict[str, Any]
+
+_NETWORKS = {
+    "train": "training step", "grad": "forward+backward", "infer": "inference, BN folded",
+}  # fmt: skip
+_ENGINE = {"record": "engine, a node forward", "both": "engine, a node forward and backward"}
 
 
 def table(record: dict[str, Any]) -> str:
     """The whole text between the markers."""
     environment, versions = record["environment"], record["environment"]["versions"]
-    rows = [row for row in record["rows"] if any("torch" in name for name in row["ratios"])]
+    rows = [row for row in record["rows"] if _rival(row)]
+    rivals = [name for name in (LAST, DEFAULT, COMPILED) if _any_has(rows, name)]
     lines = [
+        f"| work | minigrad | {' | '.join(_heading(name) for name in rivals)} | ratio | verdict |",
+        f"|---|---:|{'---:|' * len(rivals)}---:|---|",
+        *(_line(members, ["minigrad", *rivals]) for members in _members(rows)),
+        "",
         f"{environment['cpu']}, {record['settings']['threads']} threads, float32; torch "
         f"{versions.get('torch')}, numba {versions['numba']}, commit {environment['commit']}, "
-        f"{environment['time'][:10]}. Ratios of speed; above 1 minigrad is faster.",
-        "",
-        *_groups(rows),
-        "",
-        *_networks(rows),
+        f"{environment['time'][:10]}. Medians of contenders that took turns in one run, geometric "
+        f"means over the cases of a line. MB are what a step needs at its peak beyond the network "
+        f"and its images. The ratio is of speed, above 1 minigrad is faster, against torch in "
+        f"channels_last where images have a layout; beside it the least and the most of a line.",
         "",
         *_losses(rows),
     ]
@@ -46,63 +55,103 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _groups(rows: Sequence[Row]) -> Iterator[str]:
-    """Kernels, operations and the engine: a line each, with the mean, the best and the worst."""
-    yield "| work | cases | against torch channels_last | least | most | against torch |"
-    yield "|---|---:|---:|---:|---:|---:|"
-    mine = [row for row in rows if row["suite"] != "models"]
-    for group in dict.fromkeys(row["group"] for row in mine):
-        members = [row for row in mine if row["group"] == group]
-        default = _ratios(members, DEFAULT)
-        last = _ratios(members, LAST)
-        cells = [group, str(len(members))]
-        if last:
-            cells += [f"**{geometric_mean(last):.2f}**", f"{min(last):.2f}", f"{max(last):.2f}"]
-        else:  # one number has no layout
-            cells += ["", "", ""]
-        cells.append(f"{geometric_mean(default):.2f}" if default else "")
-        yield f"| {' | '.join(cells)} |"
+def _any_has(rows: Sequence[Row], name: str) -> bool:
+    return any(name in row["contenders"] for row in rows)
 
 
-def _ratios(rows: Sequence[Row], rival: str) -> list[float]:
-    return [row["ratios"][rival]["value"] for row in rows if rival in row["ratios"]]
+def _heading(name: str) -> str:
+    return "torch default" if name == DEFAULT else name
 
 
-def _networks(rows: Sequence[Row]) -> Iterator[str]:
-    """Whole networks: the time of every contender."""
-    mine = [row for row in rows if row["suite"] == "models"]
-    if not mine:
-        return
-    names = list(dict.fromkeys(name for row in mine for name in row["contenders"]))
-    yield f"| network | {' | '.join(names)} |"
-    yield f"|---|{'---:|' * len(names)}"
-    for row in mine:
-        cells = [_network_cell(row["contenders"].get(name)) for name in names]
-        yield f"| `{row['name']}` | {' | '.join(cells)} |"
+def _rival(row: Row) -> str | None:
+    """Whom the ratio is against."""
+    return next((name for name in (LAST, DEFAULT) if name in row["ratios"]), None)
 
 
-def _network_cell(figures: dict[str, Any] | None) -> str:
-    if figures is None:
+def _members(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each line: a network or a chain has one to itself, all others share by group."""
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        alone = row["suite"] in ("models", "engine")
+        if alone or row["group"]:
+            lines.setdefault(row["name"] if alone else row["group"], []).append(row)
+    return list(lines.values())
+
+
+def _line(rows: Sequence[Row], names: Sequence[str]) -> str:
+    ratios = [row["ratios"][_rival(row)] for row in rows]
+    values = [ratio["value"] for ratio in ratios]
+    told = f"**{geometric_mean(values):.2f}**"
+    if len(rows) > 1:
+        told += f" ({min(values):.2f} to {max(values):.2f})"
+    cells = [_work(rows), *(_cell(rows, name) for name in names), told, _verdict(ratios)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _work(rows: Sequence[Row]) -> str:
+    """What a line is about."""
+    suite, (kind, _, text) = rows[0]["suite"], rows[0]["name"].partition(":")
+    if suite == "models":
+        network, _, shape = text.partition(",")
+        N, _, H, W = shape.split("x")
+        name = network.replace("resnet", "ResNet-").replace("plain", "plain ")
+        return f"{name} {_NETWORKS[kind]}, batch {N} of {H}x{W}"
+    if suite == "engine":
+        return _ENGINE[kind]
+    group = "operations on a few numbers" if rows[0]["group"] == "call" else rows[0]["group"]
+    return group if len(rows) == 1 else f"{group}, {len(rows)} cases"
+
+
+def _cell(rows: Sequence[Row], name: str) -> str:
+    """A contender's figures: of a network all, otherwise GFLOP/s, GB/s or a time."""
+    found = [row["contenders"][name] for row in rows if name in row["contenders"]]
+    if len(found) < len(rows):
         return ""
-    text = f"{seconds_text(figures['median']).strip()}, {figures['images_per_second']:.0f} img/s"
-    return text if figures["rise"] is None else f"{text}, {figures['rise'] / 1e6:.0f} MB"
+    if rows[0]["suite"] == "models":
+        (figures,) = found
+        text = seconds_text(figures["median"]).strip()
+        return text if figures["rise"] is None else f"{text}, {figures['rise'] / 1e6:.0f} MB"
+    for key, unit in (("flops_per_second", "GFLOP/s"), ("bytes_per_second", "GB/s")):
+        if all(key in figures for figures in found):
+            return f"{geometric_mean([figures[key] for figures in found]) / 1e9:.0f} {unit}"
+    return seconds_text(geometric_mean([figures["median"] for figures in found])).strip()
+
+
+def _verdict(ratios: Sequence[dict[str, Any]]) -> str:
+    """Faster and slower only where chance does not explain it."""
+    faster = sum(ratio["low"] is not None and ratio["low"] > 1 for ratio in ratios)
+    slower = sum(ratio["high"] is not None and ratio["high"] < 1 for ratio in ratios)
+    even = len(ratios) - faster - slower
+    if len(ratios) == 1:
+        return "faster" if faster else "slower" if slower else "no significant difference"
+    told = {"faster": faster, "even": even, "slower": slower}
+    return ", ".join(f"{word} in {count}" for word, count in told.items() if count)
 
 
 def _losses(rows: Sequence[Row]) -> Iterator[str]:
-    """Every case in which torch, in its better layout, is faster beyond chance."""
-    lost = {}
-    for row in rows:
-        rivals = [ratio for name, ratio in row["ratios"].items() if name in (LAST, DEFAULT)]
-        worst = min(rivals, key=lambda ratio: ratio["value"], default=None)
-        if worst is not None and worst["high"] < 1:
-            lost[row["name"]] = worst["value"]
-    if not lost:
+    """Where torch, in its better layout, is faster beyond chance: a line for each kind of work."""
+    told = []
+    for members in _members(rows):
+        lost = {}
+        for row in members:
+            rivals = [row["ratios"][name] for name in (LAST, DEFAULT) if name in row["ratios"]]
+            worst = min(rivals, key=lambda ratio: ratio["value"])
+            if worst["high"] is not None and worst["high"] < 1:
+                lost[row["name"]] = worst["value"]
+        if lost:
+            name = min(lost, key=lambda name: lost[name])
+            told.append((lost[name], len(lost), len(members), name))
+    if not told:
         yield "In no case is torch faster beyond chance."
         return
-    yield f"Torch is faster beyond chance in {len(lost)} of {len(rows)} cases:"
+    count = sum(lost for _, lost, _, _ in told)
+    yield (
+        f"Where it loses: torch, in its better layout, is faster beyond chance in {count} of "
+        f"{len(rows)} cases. The worst of each line:"
+    )
     yield ""
-    for name in sorted(lost, key=lambda name: lost[name]):
-        yield f"- {lost[name]:.2f} `{name}`"
+    for value, lost, of, name in sorted(told):
+        yield f"- {value:.2f} `{name}`" + (f", the worst of {lost} in {of}" if of > 1 else "")
 
 
 def replaced(text: str, table: str) -> str:

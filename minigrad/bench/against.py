@@ -44,18 +44,18 @@ class Torch:
         self.compiled = compiled
 
     def tensors(self, *arrays: np.ndarray) -> dict[str, list[Any]]:
-        """The arrays in both layouts; those of four axes are images and have one."""
+        """The arrays in both layouts; where none has four axes and is an image, there is one."""
         torch = self.torch
-        layouts = {CHANNELS_LAST: torch.channels_last, DEFAULT: torch.contiguous_format}
-        return {
-            name: [
-                torch.from_numpy(np.ascontiguousarray(a)).contiguous(memory_format=layout)
-                if a.ndim == 4
-                else torch.from_numpy(np.ascontiguousarray(a))
-                for a in arrays
-            ]
-            for name, layout in layouts.items()
-        }
+        plain = [torch.from_numpy(np.asarray(array, order="C")) for array in arrays]
+        found = {DEFAULT: plain}
+        if any(tensor.ndim == 4 for tensor in plain):
+            found = {CHANNELS_LAST: [self._channels_last(tensor) for tensor in plain], **found}
+        return found
+
+    def _channels_last(self, tensor: Any) -> Any:
+        if tensor.ndim != 4:
+            return tensor.clone()
+        return tensor.contiguous(memory_format=self.torch.channels_last)
 
     def both(self, make: Callable[..., Callable[[], Any]], *arrays: np.ndarray) -> Contenders:
         """One contender for each layout; nothing requires a gradient, so no graph is recorded."""
@@ -77,21 +77,35 @@ class Torch:
 
         return self.both(make, x, weight, grad_out)
 
-    def batch_norm(self, name: str, x: Any, weight: Any, bias: Any, grad: Any) -> Contenders:
-        """Batch norm in training, or its backward with the statistics of a normal distribution."""
+    def batch_norm(
+        self, name: str, x: Any, other: Any, weight: Any, bias: Any, grad_out: Any
+    ) -> Contenders:
+        """Batch norm in training, or its backward with the statistics of a normal distribution.
+
+        With the sum and the ReLU behind it, one call after the other, as in eager networks.
+        """
         torch, aten = self.torch, self.torch.ops.aten
         zeros, ones = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
+        adds, clips = "add" in name, "relu" in name
 
-        def make(x: Any, weight: Any, bias: Any, grad: Any) -> Callable[[], Any]:
-            if name == "batch_norm_training":
-                return lambda: torch.native_batch_norm(
-                    x, weight, bias, None, None, True, 0.1, 1e-5
-                )[0]
-            return lambda: aten.native_batch_norm_backward(
-                grad, x, weight, None, None, zeros, ones, True, 1e-5, [True, True, True]
-            )[0]
+        def make(x: Any, other: Any, weight: Any, bias: Any, grad_out: Any) -> Callable[[], Any]:
+            def forward() -> Any:
+                y = torch.native_batch_norm(x, weight, bias, None, None, True, 0.1, 1e-5)[0]
+                y = y.add_(other) if adds else y
+                return y.relu_() if clips else y
 
-        return self.both(make, x, weight, bias, grad)
+            def backward() -> Any:
+                grad = aten.threshold_backward(grad_out, y, 0) if clips else grad_out
+                grads = aten.native_batch_norm_backward(
+                    grad, x, weight, None, None, zeros, ones, True, 1e-5, [True, True, True]
+                )
+                return [grads[0], grad] if adds else grads[0]
+
+            normal = torch.nn.functional.batch_norm(x, zeros, ones, weight, bias, eps=0)
+            y = normal + other if adds else normal  # what the backward finds saved
+            return forward if name.endswith("training") else backward
+
+        return self.both(make, x, other, weight, bias, grad_out)
 
     def pool(self, name: str, x: Any, geometry: Any, grad_out: Any) -> Contenders:
         """Max pooling with the places of the winners, or its backward from them."""

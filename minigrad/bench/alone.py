@@ -1,14 +1,14 @@
-"""``python -m minigrad.bench.alone CASE CONTENDER THREADS``: prints the bytes of its peak memory.
+"""``python -m minigrad.bench.alone CASE CONTENDER THREADS``: prints its memory in bytes, twice.
 
-Three calls after a small one, which has compiled what there is to compile, above the memory that
-the network and its images take.
+First by how much it rises over two calls above what the network and its images take, after a small
+call that has compiled what there is to compile; then the peak of the whole process.
 """
 
 import sys
 
 from minigrad.bench.against import Torch
 from minigrad.bench.case import normal
-from minigrad.bench.memory import peak_rise
+from minigrad.bench.memory import peak, peak_rise
 from minigrad.bench.suites import find_case
 from minigrad.ops.threads import set_num_threads
 
@@ -20,7 +20,7 @@ def main(name: str, contender: str, threads: int) -> None:
     if case.small is not None:
         case.small(normal).contenders[contender]()
     call = case.work(normal).contenders[contender]
-    print(peak_rise(lambda: [call() and None for _ in range(3)]))
+    print(peak_rise(lambda: [call() and None for _ in range(2)]), peak())
 
 
 if __name__ == "__main__":

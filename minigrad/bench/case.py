@@ -1,6 +1,7 @@
 """What a line of the benchmark is, and how the results of its contenders are checked."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ class Verdict:
     exact : bool or None
         Whether whole numbers gave the very bits; None where they cannot, as behind a root.
     error : float or None
-        Largest difference from float64 on random numbers, as a part of the result's typical size.
+        Largest difference from float64 on random numbers, as a part of the result's typical size;
+        None where there is no such number, for a NaN or a wrong shape.
     """
 
     exact: bool | None
@@ -49,10 +51,17 @@ class Work:
         The first is minigrad. Each returns what it computed, in any form ``arrays`` knows.
     expected : callable
         Computes the same in another way, in float64; returns a list of arrays.
+    part : callable
+        From a contender's arrays to those that ``expected`` computes, where it computes only some.
     """
 
     contenders: Contenders
     expected: Callable[[], Sequence[np.ndarray]]
+    part: Callable[[list[np.ndarray]], list[np.ndarray]] = lambda result: result
+
+    def results(self) -> dict[str, list[np.ndarray]]:
+        """What each contender computes, as far as it is checked."""
+        return {name: self.part(arrays(call())) for name, call in self.contenders.items()}
 
 
 @dataclasses.dataclass
@@ -81,6 +90,8 @@ class Case:
         Like ``work``, on arrays small enough to be checked; None to check ``work`` itself.
     alone : bool
         Whether its peak memory is worth a process of its own for each contender.
+    profiled : bool
+        Whether to account for the time of its first contender, kernel by kernel.
     deep : bool
         Whether rounding in one layer may move a number across the kink of a ReLU in the next, so
         that single entries of a gradient differ by far more than rounding: then the norm of the
@@ -98,6 +109,7 @@ class Case:
     images: int = 0
     small: Callable[[Draw], Work] | None = None
     alone: bool = False
+    profiled: bool = False
     deep: bool = False
 
 
@@ -130,17 +142,19 @@ def verify(case: Case, work: Work) -> dict[str, Verdict]:
     if case.whole:
         whole = case.work(whole_numbers)
         expected = whole.expected()
-        results = {name: arrays(call()) for name, call in whole.contenders.items()}
+        results = whole.results()
         exact = {name: _equal(result, expected) for name, result in results.items()}
         sound = {n: _error(result, expected) < _TOLERANCE for n, result in results.items()}
     if case.small is not None:
         work = case.small(normal)
     expected = work.expected()
-    results = {name: arrays(call()) for name, call in work.contenders.items()}
+    results = work.results()
     errors = {name: _error(result, expected, case.deep) for name, result in results.items()}
     allowed = _DEEP_TOLERANCE if case.deep else _TOLERANCE
     return {  # an error that is NaN is as wrong as a large one
-        name: Verdict(exact[name], error, sound[name] and error < allowed)
+        name: Verdict(
+            exact[name], error if math.isfinite(error) else None, sound[name] and error < allowed
+        )
         for name, error in errors.items()
     }
 

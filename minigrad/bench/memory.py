@@ -14,7 +14,7 @@ from typing import Any
 
 from minigrad import kernels
 
-__all__ = ["peak_rise", "peak_rise_alone"]
+__all__ = ["peak", "peak_alone", "peak_rise"]
 
 _SELF = Path("/proc/self")
 
@@ -34,6 +34,14 @@ def peak_rise(call: Callable[[], Any]) -> int | None:
         return None
 
 
+def peak() -> int | None:
+    """Return the most bytes that this process has had since the last :func:`peak_rise` began."""
+    try:
+        return _status("VmHWM")
+    except (OSError, KeyError):
+        return None
+
+
 def _status(field: str) -> int:
     """Read a size in bytes from what Linux tells of this process."""
     lines = (_SELF / "status").read_text().splitlines()
@@ -49,9 +57,11 @@ def _return_free_memory() -> None:
         library.malloc_trim(0)
 
 
-def peak_rise_alone(name: str, contender: str, threads: int) -> int | None:
-    """Return the rise in a process of its own, which has kept no buffer of an earlier call."""
+def peak_alone(name: str, contender: str, threads: int) -> tuple[int, int] | None:
+    """Return the rise, and the peak, in a process of its own, which has kept no earlier buffer."""
     command = [sys.executable, "-m", "minigrad.bench.alone", name, contender, str(threads)]
     run = subprocess.run(command, capture_output=True, text=True)
-    printed = run.stdout.strip()
-    return int(printed) if run.returncode == 0 and printed.isdecimal() else None
+    printed = run.stdout.split()
+    if run.returncode != 0 or len(printed) != 2 or not all(map(str.isdecimal, printed)):
+        return None
+    return int(printed[0]), int(printed[1])

@@ -107,7 +107,8 @@ def _unit(torch: Any, unit: Any) -> Any:
     class Unit(torch.nn.Module):
         def forward(self, x: Any) -> Any:
             y, s = self._run(conv_path, x), self._run(identity_path, x)
-            return self._run(last, y + s)
+            y += s  # in place, as torchvision's units do it
+            return self._run(last, y)
 
         def _run(self, layers: list[str], x: Any) -> Any:
             for name in layers:

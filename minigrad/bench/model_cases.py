@@ -2,7 +2,7 @@
 
 ``train:MODEL,SHAPE`` is a training step: forward, cross-entropy, backward, SGD with momentum;
 ``grad:MODEL,SHAPE`` is the same without the update; ``infer:MODEL,SHAPE`` is the forward in
-evaluation mode, without a graph.
+evaluation mode, without a graph, ours with the batch norms folded into the convolutions.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,16 @@ import numpy as np
 from minigrad import kernels, models
 from minigrad.bench.against import CHANNELS_LAST, DEFAULT, Torch
 from minigrad.bench.case import Case, Contenders, Draw, Work
+from minigrad.bench.inputs import drawn
 from minigrad.bench.mirror import mirror
 from minigrad.bench.shapes import parse_shape
 from minigrad.core.errors import ArgumentError
 from minigrad.core.mode import no_grad
 from minigrad.core.rng import manual_seed
 from minigrad.core.tensor import Tensor
+from minigrad.nn.folding import fold_batch_norm
 from minigrad.nn.module import Module
+from minigrad.nn.norm import BatchNorm2d
 from minigrad.ops import cross_entropy
 from minigrad.optim import sgd
 
@@ -67,22 +70,35 @@ def model_case(kind: str, text: str, rival: Torch | None = None) -> Case:
         small=work_of((*_SMALL[:1], shape[1], *_SMALL[2:])),
         alone=kind != "infer",
         deep=True,
+        profiled=True,
     )
 
 
-def _build(name: str, C: int, fused: bool = False) -> Module:
+def _build(name: str, C: int, **options: Any) -> Module:
+    """The network, with running statistics that tell whether somebody forgets them."""
     manual_seed(0)
-    return models.build(name, in_channels=C, fused=fused)
+    model = models.build(name, in_channels=C, **options)
+    rng = np.random.default_rng(1)
+    for layer in model.modules():
+        if isinstance(layer, BatchNorm2d):
+            statistics: Any = layer.running_mean, layer.running_var
+            statistics[0][:] = 0.1 * rng.standard_normal(layer.num_features)
+            statistics[1][:] = rng.uniform(0.5, 2, layer.num_features)
+    return model
 
 
 def _work(kind: str, name: str, shape: tuple[int, ...], draw: Draw, rival: Torch | None) -> Work:
-    N, C, H, W = shape
+    N, C, _, _ = shape
     rng = np.random.default_rng(0)
-    x = draw(rng, (N, H, W, C)).transpose(0, 3, 1, 2)
-    y = rng.integers(0, 10, N)
-    contenders: Contenders = {"minigrad": _our_step(kind, _build(name, C), x, y)}
+    x, y = drawn(draw, rng, shape), rng.integers(0, 10, N)
+    contenders: Contenders = {}
+    if kind == "infer":
+        contenders["minigrad"] = _our_step(kind, fold_batch_norm(_build(name, C)), x, y)
+        contenders["minigrad unfolded"] = _our_step(kind, _build(name, C), x, y)
+    else:
+        contenders["minigrad"] = _our_step(kind, _build(name, C), x, y)
     if kind == "train" and not name.startswith("plain"):
-        contenders["minigrad fused"] = _our_step(kind, _build(name, C, fused=True), x, y)
+        contenders["minigrad composed"] = _our_step(kind, _build(name, C, fused=False), x, y)
     if rival is not None:
         contenders |= _torch_steps(kind, name, x, y, rival)
 

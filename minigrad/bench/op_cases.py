@@ -1,9 +1,11 @@
 """The suite ``ops``: steps of networks at their real size, and what a call of each operation costs.
 
 ``forward:NAME,SHAPE`` records the graph as training does; ``backward:NAME,SHAPE`` runs it alone.
-``call:NAME`` is forward and backward of an operation on a sample of a few numbers: all overhead.
+``update:OPTIMISER,NETWORK`` is in ``update_cases.py``. ``call:NAME`` is forward and backward of an
+operation on a sample of a few numbers: all overhead.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,9 @@ import numpy as np
 from minigrad import kernels, ops
 from minigrad.bench.against import Torch
 from minigrad.bench.case import Case, Contenders, Draw, Work
+from minigrad.bench.inputs import drawn, sized
 from minigrad.bench.shapes import parse_shape
+from minigrad.bench.update_cases import update_case
 from minigrad.check import samples
 from minigrad.core.errors import ArgumentError
 from minigrad.core.tensor import Tensor, grad
@@ -31,16 +35,24 @@ _SHARED = (
 
 
 def _bn_relu(f: Any, x: Any, weight: Any, bias: Any) -> Any:
-    return f.relu(f.batch_norm(x, None, None, weight, bias, True))
-
-
-def _bn_add_relu(f: Any, x: Any, weight: Any, bias: Any, identity: Any) -> Any:
-    return f.relu(f.batch_norm(x, None, None, weight, bias, True) + identity)
+    return f.batch_norm_relu(x, weight, bias)
 
 
 def _conv_bn_relu(f: Any, x: Any, filters: Any, weight: Any, bias: Any) -> Any:
-    x = f.conv2d(x, filters, padding=1)
-    return f.relu(f.batch_norm(x, None, None, weight, bias, True))
+    return f.batch_norm_relu(f.conv2d(x, filters, padding=1), weight, bias)
+
+
+def _upsample(f: Any, x: Any) -> Any:
+    return f.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+def _cross_entropy(f: Any, x: Any) -> Any:
+    return f.cross_entropy(x, f.integers(_labels(*x.shape)))
+
+
+@functools.cache
+def _labels(N: int, K: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, K, N)
 
 
 def _global_avg_pool(f: Any, x: Any) -> Any:
@@ -52,16 +64,32 @@ def _linear(f: Any, x: Any, weight: Any, bias: Any) -> Any:
 
 
 class _Ours:
-    """The operations by the argument order of torch.nn.functional."""
+    """The operations by torch's names."""
 
-    relu = staticmethod(ops.relu)
+    batch_norm_relu = staticmethod(ops.batch_norm_relu)
     conv2d = staticmethod(ops.conv2d)
     linear = staticmethod(ops.linear)
     adaptive_avg_pool2d = staticmethod(ops.adaptive_avg_pool2d)
+    interpolate = staticmethod(ops.upsample)
+    cross_entropy = staticmethod(ops.cross_entropy)
 
     @staticmethod
-    def batch_norm(x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool) -> Tensor:
-        return ops.batch_norm(x, weight, bias, mean, var, training)
+    def integers(values: np.ndarray) -> np.ndarray:
+        return values
+
+
+class _Theirs:
+    """torch.nn.functional, and what it has no single name for."""
+
+    def __init__(self, rival: Torch) -> None:
+        self._functional = rival.torch.nn.functional
+        self.integers = rival.torch.from_numpy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._functional, name)
+
+    def batch_norm_relu(self, x: Any, weight: Any, bias: Any) -> Any:
+        return self._functional.relu(self._functional.batch_norm(x, None, None, weight, bias, True))
 
 
 def _per_channel(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -73,7 +101,6 @@ def _per_channel(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 _Shapes = Callable[[tuple[int, ...]], list[tuple[int, ...]]]
 STEPS: dict[str, tuple[Callable[..., Any], _Shapes, int, int]] = {
     "bn_relu": (_bn_relu, _per_channel, 2, 3),
-    "bn_add_relu": (_bn_add_relu, lambda shape: [*_per_channel(shape), shape], 3, 4),
     "conv_bn_relu": (
         _conv_bn_relu,
         lambda s: [s, (s[1], s[1], 3, 3), s[1:2], s[1:2]],
@@ -81,13 +108,18 @@ STEPS: dict[str, tuple[Callable[..., Any], _Shapes, int, int]] = {
         3,
     ),
     "global_avg_pool": (_global_avg_pool, lambda shape: [shape], 1, 1),
+    "upsample": (_upsample, lambda shape: [shape], 5, 5),
     "linear": (_linear, lambda s: [s, (1000, s[1]), (1000,)], 0, 0),
+    "cross_entropy": (_cross_entropy, lambda shape: [shape], 1, 2),
 }
+_FLAT = ("linear", "cross_entropy")  # of vectors, not of images
 _TABLE = (
-    "bn_relu,32x16x32x32", "bn_relu,16x64x112x112", "bn_add_relu,128x16x32x32",
-    "bn_add_relu,16x64x56x56", "conv_bn_relu,128x16x32x32", "global_avg_pool,16x512x7x7",
-    "global_avg_pool,16x64x112x112", "linear,128x512",
+    "bn_relu,32x16x32x32", "bn_relu,16x64x112x112", "conv_bn_relu,128x16x32x32",
+    "global_avg_pool,16x512x7x7", "global_avg_pool,16x64x112x112", "upsample,16x64x28x28",
+    "upsample,16x64x112x112", "linear,128x512", "cross_entropy,128x1000",
+    "cross_entropy,8192x1000",
 )  # fmt: skip
+_UPDATES = ("sgd,resnet20", "sgd,resnet18", "adam,resnet18")
 
 
 def step_case(direction: str, text: str, rival: Torch | None = None) -> Case:
@@ -100,17 +132,18 @@ def step_case(direction: str, text: str, rival: Torch | None = None) -> Case:
         )
     step, shapes_of, forward_arrays, backward_arrays = STEPS[name]
     shape = parse_shape(shape_text)
-    if len(shape) != (2 if name == "linear" else 4):
+    axes = 2 if name in _FLAT else 4
+    if len(shape) != axes:
         raise ArgumentError(
-            f"bench: {name} takes a shape of {2 if name == 'linear' else 4} axes, got "
-            f"{shape_text!r}. Write it like {direction}:bn_relu,128x16x32x32."
+            f"bench: {name} takes a shape of {axes} axes, got {shape_text!r}. Write it like "
+            f"{direction}:{name},{'x'.join(['128', '16', '32', '32'][:axes])}."
         )
 
     def work(draw: Draw) -> Work:
         rng = np.random.default_rng(0)
-        arrays = [_draw(draw, rng, wanted) for wanted in shapes_of(shape)]
+        arrays = [drawn(draw, rng, wanted) for wanted in shapes_of(shape)]
         out = step(_Ours, *map(Tensor, arrays))
-        cotangent = _draw(draw, rng, out.shape)
+        cotangent = np.asarray(drawn(draw, rng, out.shape))
         ours = {"minigrad": _our_step(step, arrays, cotangent, direction)}
         others = {} if rival is None else _torch_step(rival, step, arrays, cotangent, direction)
 
@@ -123,14 +156,11 @@ def step_case(direction: str, text: str, rival: Torch | None = None) -> Case:
         return Work(ours | others, expected)
 
     moved = 4 * math.prod(shape) * (forward_arrays if direction == "forward" else backward_arrays)
-    return Case("ops", f"{direction}:{text}", work, 0, moved, name.replace("_", " "))
-
-
-def _draw(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    if len(shape) != 4:
-        return draw(rng, shape)
-    N, C, H, W = shape
-    return draw(rng, (N, H, W, C)).transpose(0, 3, 1, 2)
+    group = name.replace("_", " ")
+    return Case(
+        "ops", f"{direction}:{text}", work, 0, moved,
+        sized(group, math.prod(shape)) if moved and name != "conv_bn_relu" else group,
+    )  # fmt: skip
 
 
 def _our_step(
@@ -150,7 +180,7 @@ def _torch_step(
     cotangent: np.ndarray,
     direction: str,
 ) -> Contenders:
-    functional, gradient = rival.torch.nn.functional, rival.torch.autograd.grad
+    functional, gradient = _Theirs(rival), rival.torch.autograd.grad
 
     def make(*tensors: Any) -> Callable[[], Any]:
         *inputs, grad_out = tensors
@@ -211,4 +241,5 @@ def _torch_call(
 def op_cases(rival: Torch | None = None) -> list[Case]:
     """All cases of the suite."""
     steps = [step_case(way, text, rival) for text in _TABLE for way in ("forward", "backward")]
-    return steps + call_cases(rival)
+    updates = [update_case("update", text, rival) for text in _UPDATES]
+    return steps + updates + call_cases(rival)

@@ -8,6 +8,7 @@ from typing import Any
 
 from minigrad.bench.case import Verdict
 from minigrad.bench.limits import Roofs
+from minigrad.bench.profile import profile_lines
 from minigrad.bench.statistics import Ratio, geometric_mean
 from minigrad.core.errors import DataError
 from minigrad.io.atomic import atomic_write
@@ -26,7 +27,7 @@ __all__ = [
 
 Row = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 
 # A little above the roof is noise; more is a wrong count, or an algorithm that multiplies less.
 _ABOVE = 1.05
@@ -61,13 +62,15 @@ def heading(environment: dict[str, Any], roofs: Roofs, threads: int) -> str:
     )
 
 
-def row_lines(row: Row) -> Iterator[str]:
+def row_lines(row: Row, roofs: Roofs) -> Iterator[str]:
     """One case: a line for each contender, what the comparison says, how to reproduce it."""
     yield row["name"]
     for name, figures in row["contenders"].items():
         yield f"  {name:20s} {_figures_text(row, figures)}"
     for name, ratio in row["ratios"].items():
         yield f"  {Ratio(**ratio)}, against {name}"
+    if row["profile"]:
+        yield from profile_lines(row["profile"], roofs)
     yield f"  $ {row['reproduce']}"
 
 
@@ -89,6 +92,8 @@ def _figures_text(row: Row, figures: dict[str, Any]) -> str:
         parts.append(f"{_three_digits(figures['images_per_second'])} img/s")
     if figures["rise"] is not None:
         parts.append(f"memory +{figures['rise'] / 1e6:.0f} MB")
+    if figures["peak"] is not None:
+        parts.append(f"process {figures['peak'] / 1e6:.0f} MB")
     parts.append(str(Verdict(**figures["check"])))
     if figures["first"] > 2 * figures["median"] * row["per"] and figures["first"] > 0.01:
         parts.append(f"first call {seconds_text(figures['first']).strip()}")
@@ -127,7 +132,7 @@ def closing(record: dict[str, Any]) -> Iterator[str]:
 def _means(rows: Sequence[Row]) -> Iterator[str]:
     """The geometric mean of each group against each rival, and the worst of it."""
     for rival in dict.fromkeys(name for row in rows for name in row["ratios"]):
-        for group in dict.fromkeys(row["group"] for row in rows):
+        for group in dict.fromkeys(row["group"] for row in rows if row["group"]):
             ratios = {
                 row["name"]: row["ratios"][rival]["value"]
                 for row in rows
@@ -166,9 +171,10 @@ def above_roof(rows: Sequence[Row], roofs: dict[str, Any]) -> list[tuple[Row, st
 
 def write(record: dict[str, Any], path: Path) -> None:
     """Write a run as JSON, whole or not at all."""
+    text = json.dumps(record, indent=1, allow_nan=False)  # no Infinity: it is no JSON
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        file.write(json.dumps(record, indent=1).encode() + b"\n")
+        file.write(text.encode() + b"\n")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from minigrad.bench import limits
 from minigrad.bench.case import Case, Verdict, Work, normal, verify
 from minigrad.bench.limits import Roofs
 from minigrad.bench.machine import environment, load
-from minigrad.bench.memory import peak_rise, peak_rise_alone
+from minigrad.bench.memory import peak_alone, peak_rise
+from minigrad.bench.profile import measure_profile
 from minigrad.bench.report import FORMAT
 from minigrad.bench.statistics import paired_ratio
 from minigrad.bench.timing import Timing, first_call, interleave
@@ -60,6 +61,7 @@ def run(
     roofs: Roofs,
     tell: Callable[[dict[str, Any]], Any],
     clock: Callable[[], float] = time.perf_counter,
+    measure: Callable[[], Roofs] = limits.measure_roofs,
 ) -> dict[str, Any]:
     """Measure all cases.
 
@@ -72,6 +74,8 @@ def run(
     tell : callable
         Called with each row, as soon as it is there.
     clock : callable
+    measure : callable
+        Measures the roofs again, when all is done: the higher ones count.
 
     Returns
     -------
@@ -93,18 +97,21 @@ def run(
         rows.append(_row(case, settings, seconds))
         _measure_by(roofs, rows[-1])
         tell(rows[-1])
-    again = limits.measure_peak()
-    best = dataclasses.replace(roofs, flops=max(roofs.flops, again))
+    again = measure()
+    best = Roofs(
+        max(roofs.flops, again.flops),
+        {size: max(rate, again.copy.get(size, 0.0)) for size, rate in roofs.copy.items()},
+    )
     for row in rows:
         _measure_by(best, row)
     return {
         "format": FORMAT,
         "environment": surroundings,
         "settings": dataclasses.asdict(settings),
-        "roofs": {"flops": best.flops, "copy": {str(k): v for k, v in roofs.copy.items()}},
+        "roofs": {"flops": best.flops, "copy": {str(k): v for k, v in best.copy.items()}},
         "rows": rows,
         "left_out": left_out,
-        "stability": _stability(rows, roofs.flops, again),
+        "stability": _stability(rows, roofs.flops, again.flops),
         "seconds": round(clock() - start, 1),
     }
 
@@ -116,7 +123,8 @@ def _row(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
     verdicts = verify(case, work)
     timings = interleave(work.contenders, seconds, settings.rounds)
     names = list(work.contenders)
-    rises = _rises(case, work, settings)
+    memory = _memory(case, work, settings)
+    profile = measure_profile(work.contenders[names[0]]) if case.profiled else None
     return {
         "suite": case.suite,
         "name": case.name,
@@ -127,29 +135,36 @@ def _row(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
         "images": case.images,
         "reproduce": _reproduce(case, settings),
         "contenders": {
-            name: _figures(case, timings[name], firsts[name], verdicts[name], rises.get(name))
+            name: _figures(case, timings[name], firsts[name], verdicts[name], memory.get(name))
             for name in names
         },
         "ratios": {
             name: dataclasses.asdict(paired_ratio(timings[names[0]].samples, timings[name].samples))
             for name in names[1:]
         },
+        "profile": profile,
     }
 
 
-def _rises(case: Case, work: Work, settings: Settings) -> dict[str, int | None]:
+def _memory(case: Case, work: Work, settings: Settings) -> dict[str, dict[str, int | None]]:
+    """The rise of each contender, and for networks the peak of its process."""
     if not settings.memory:
         return {}
     if case.alone:
         names = [name for name in work.contenders if name != "torch.compile"]
-        return {name: peak_rise_alone(case.name, name, settings.threads) for name in names}
+        found = {name: peak_alone(case.name, name, settings.threads) for name in names}
+        return {n: {"rise": pair[0], "peak": pair[1]} for n, pair in found.items() if pair}
     if case.suite == "kernels":
-        return {name: peak_rise(call) for name, call in work.contenders.items()}
+        return {name: {"rise": peak_rise(call)} for name, call in work.contenders.items()}
     return {}
 
 
 def _figures(
-    case: Case, timing: Timing, first: float, verdict: Verdict, rise: int | None
+    case: Case,
+    timing: Timing,
+    first: float,
+    verdict: Verdict,
+    memory: dict[str, int | None] | None,
 ) -> dict[str, Any]:
     median = timing.median
     figures: dict[str, Any] = {
@@ -160,7 +175,7 @@ def _figures(
         "first": first,
         "samples": [sample / case.per for sample in timing.samples],
         "check": dataclasses.asdict(verdict),
-        "rise": rise,
+        **{"rise": None, "peak": None, **(memory or {})},
     }
     if case.flops:
         figures["flops_per_second"] = case.flops / median

@@ -11,7 +11,17 @@ import re
 
 from minigrad.core.errors import ArgumentError
 
-__all__ = ["NETWORKS", "ODD", "PIXELS", "POOLS", "Conv", "parse_conv", "parse_pool", "parse_shape"]
+__all__ = [
+    "COMPARED",
+    "NETWORKS",
+    "ODD",
+    "PIXELS",
+    "POOLS",
+    "Conv",
+    "parse_conv",
+    "parse_pool",
+    "parse_shape",
+]
 
 _SETTINGS = {"s": "stride", "p": "padding", "d": "dilation", "g": "groups"}
 
@@ -61,9 +71,11 @@ class Conv:
     @property
     def group(self) -> str:
         """Which of the README's rows it belongs to."""
-        plain = self.dilation == self.groups == 1
-        if self.C < 4 or not plain or {self.C % 16, self.F % 16, self.W % 7 * (self.W % 8)} != {0}:
-            return "conv, other"
+        if self.dilation > 1 or self.groups > 1:
+            return "conv, groups or dilation"
+        channels = self.C % 16 if self.C != 3 else 0  # images have three
+        if self.N == 1 or channels or self.F % 16 or self.W % 7 * (self.W % 8):
+            return "conv, odd sizes"
         return f"conv {self.KH}x{self.KW} stride {self.stride}"
 
     def __str__(self) -> str:
@@ -152,7 +164,21 @@ _RESNET50 = """
 _ODD = """
 1x64x56x56,64x3x3,p1        7x17x29x31,17x3x3,p1         4x1x61x47,33x5x5,p2
 16x128x28x28,128x3x3,p1,g32 8x64x33x33,64x3x3,p2,d2      3x2x97x101,3x3x3,p1
+16x96x28x28,96x3x3,p1,g96
 """
+
+# Where every algorithm competes.
+COMPARED = [
+    ("conv2d_forward_algorithms", "128x16x32x32,16x3x3,p1"),
+    ("conv2d_forward_algorithms", "128x64x8x8,64x3x3,p1"),
+    ("conv2d_forward_algorithms", "16x64x56x56,64x3x3,p1"),
+    ("conv2d_forward_algorithms", "16x128x28x28,128x3x3,p1"),
+    ("conv2d_forward_algorithms", "16x256x14x14,256x3x3,p1"),
+    ("conv2d_forward_algorithms", "16x512x7x7,512x3x3,p1"),
+    ("conv2d_forward_algorithms", "16x128x28x28,256x3x3,s2,p1"),
+    ("conv2d_grad_input_algorithms", "16x128x28x28,128x3x3,p1"),
+    ("conv2d_grad_weight_algorithms", "16x128x28x28,128x3x3,p1"),
+]
 
 NETWORKS = {
     "resnet20": tuple(_CIFAR.split()),

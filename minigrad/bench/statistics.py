@@ -17,21 +17,22 @@ class Ratio:
     ----------
     value : float
         Above 1 is faster.
-    low, high : float
+    low, high : float or None
+        None after too few rounds to tell.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def significant(self) -> bool:
         """Whether 1, no difference, lies outside the interval."""
-        return not self.low <= 1 <= self.high
+        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
     def __str__(self) -> str:
         text = f"{self.value:.2f} times as fast"
-        if self.high == math.inf:
+        if self.low is None or self.high is None:
             return f"{text}, too few rounds to say more"
         text += f" (95 %: {self.low:.2f} to {self.high:.2f})"
         return text if self.significant else f"{text}: no significant difference"
@@ -42,8 +43,7 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
     What slows the machine down for a while slows both of a round and leaves their ratio alone. The
     interval is between two of the ratios in order: the number of them on one side of the median is
-    binomial, whatever their distribution. With fewer than 6 rounds it cannot reach 95 % and is as
-    wide as all ratios, from nothing to infinity.
+    binomial, whatever their distribution. With fewer than 6 rounds it cannot reach 95 %.
     """
     ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
     n = len(ratios)
@@ -53,7 +53,7 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
         tail += math.comb(n, below) * 0.5**n
     value = float(np.median(ratios))
     if below == 0:
-        return Ratio(value, 0.0, math.inf)
+        return Ratio(value, None, None)
     return Ratio(value, ratios[below - 1], ratios[n - below])
 
 

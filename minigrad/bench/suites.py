@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Callable, Sequence
 
-from minigrad.bench import engine_cases, kernel_cases, model_cases, op_cases
+from minigrad.bench import engine_cases, kernel_cases, model_cases, op_cases, update_cases
 from minigrad.bench.against import Torch
 from minigrad.bench.case import Case
 from minigrad.core.errors import ArgumentError
@@ -24,6 +24,7 @@ _MAKERS: dict[str, Callable[[str, str, Torch | None], Case]] = {
     **dict.fromkeys(model_cases.KINDS, model_cases.model_case),
     **dict.fromkeys(engine_cases.WAYS, engine_cases.engine_case),
     **dict.fromkeys(("forward", "backward"), op_cases.step_case),
+    "update": update_cases.update_case,
 }
 
 

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     settings = runner.Settings(
         threads, options.minutes, options.rounds, options.memory, options.against
     )
-    record = runner.run(cases, settings, roofs, _show)
+    record = runner.run(cases, settings, roofs, lambda row: _show(row, roofs))
     print()
     if not (options.only or options.shapes) and "kernels" in (options.suites or _SUITES):
         print(f"kernels without a case of their own: {', '.join(kernel_cases.not_timed())}")
@@ -124,9 +124,9 @@ def _table(path: Path) -> list[str]:
     return [shape for line in lines for shape in line]
 
 
-def _show(row: dict[str, Any]) -> None:
+def _show(row: dict[str, Any], roofs: limits.Roofs) -> None:
     print()
-    print("\n".join(report.row_lines(row)), flush=True)
+    print("\n".join(report.row_lines(row, roofs)), flush=True)
 
 
 def _write(options: argparse.Namespace, record: dict[str, Any]) -> None:

@@ -47,6 +47,7 @@ _SERVED = {
     "set_num_threads": "_threads",
     "host": "_host",
     "watch_compilation": "_host",
+    "watch_kernels": "_watch",
     "copy": "_limits",
     "multiply_adds": "_limits",
 }

@@ -17,7 +17,7 @@ from numba import types
 
 from minigrad.kernels._jit import body
 
-__all__ = ["keep_marked", "keep_positive"]
+__all__ = ["keep_marked", "keep_positive", "tile_keep_marked"]
 
 # Any: the one makes its names while it runs; what the other makes takes one argument less when
 # compiled code calls it.
@@ -91,6 +91,34 @@ def _keep_marked(typing_context, x, mask, out, at):
     return types.void(x, mask, out, types.intp), emit
 
 
+@intrinsic
+def tile_keep_marked(typing_context, tile, mask, at):
+    """Keep what of a tile, whose first element has bit number ``at``, is marked, and 0 else.
+
+    The tile has one row, and ``at`` is a whole number of vectors.
+    """
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        result, mask_value, at = args
+        data = context.make_array(mask)(context, builder, mask_value).data
+        bits, zeros = ir.IntType(tile.lanes), ir.Constant(tile.vector, None)
+        item = ir.IntType(max(8, tile.lanes))
+        for index, _, v in tile.cells:
+            first = builder.add(at, ir.Constant(at.type, v * tile.lanes))
+            pointer = builder.gep(data, [builder.lshr(first, ir.Constant(at.type, 3))])
+            marks = builder.load(builder.bitcast(pointer, item.as_pointer()))
+            marks.align = 1
+            if tile.lanes < 8:  # several vectors share a byte
+                within = builder.trunc(builder.and_(first, ir.Constant(at.type, 7)), item)
+                marks = builder.trunc(builder.lshr(marks, within), bits)
+            marked = builder.bitcast(marks, ir.VectorType(ir.IntType(1), tile.lanes))
+            kept = builder.select(marked, builder.extract_value(result, index), zeros)
+            result = builder.insert_value(result, kept, index)
+        return result
+
+    return tile(tile, mask, types.intp), emit
+
+
 if config.DISABLE_JIT:
 
     def _keep_positive(x: np.ndarray, out: np.ndarray, mask: np.ndarray, at: int) -> None:
@@ -102,6 +130,10 @@ if config.DISABLE_JIT:
     def _keep_marked(x: np.ndarray, mask: np.ndarray, out: np.ndarray, at: int) -> None:
         marked = np.unpackbits(mask[at // 8 : (at + _LANES) // 8], bitorder="little")
         out[at : at + _LANES] = np.where(marked, x[at : at + _LANES], 0)
+
+    def tile_keep_marked(tile: np.ndarray, mask: np.ndarray, at: int) -> np.ndarray:
+        first = np.arange(at, at + tile.size)
+        return np.where(mask[first // 8] >> (first % 8) & 1, tile, tile.dtype.type(0))
 
 
 @body

@@ -1,8 +1,16 @@
-"""The contest of a pooling window, for all channels of a pixel: the larger value wins.
+"""The contest of a pooling window, for neighbouring channels side by side: the larger value wins.
 
-The best value so far and its place in the window are two arrays of different types, whose loops
-the compiler makes vectors of only where there are very many channels. Two intrinsics take eight
-channels at a time, and the loops around them any number.
+The best values so far and the places they came from are a tile of two rows, which stays in
+registers while the taps of a window come by. ``count`` channels take part, at most as many as a
+vector has lanes::
+
+    held = contest(x, first)                       # nobody has won yet; the first tap stands
+    for ...:
+        held = challenge(held, x, at, tap, count)  # values of x from ``at`` on, at place ``tap``
+    settle(held, out, place, to, count)
+
+Places are whole numbers held as floats, so that one comparison selects both rows. Backward, the
+cotangents that a pixel has won are added up in a tile of one row by ``add_won``.
 """
 
 from typing import Any
@@ -13,120 +21,137 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._jit import body
+from minigrad.kernels._simd import Tile, _Emitter
 
-__all__ = ["add_won", "take_larger"]
+__all__ = ["add_won", "challenge", "contest", "settle"]
 
 # Any: the one makes its names while it runs; what the other makes takes one argument less when
 # compiled code calls it.
 config: Any = numba.config
 intrinsic: Any = numba.extending.intrinsic
 
-_LANES = 8
 
+class _Judge(_Emitter):
+    """The instructions that the intrinsics below are made of.
 
-class _Emitter:
-    """The instructions that both intrinsics are made of."""
+    Of a vector they read and write the first ``count`` lanes; where the compiler knows that these
+    are all of them, a masked access becomes a plain one.
+    """
 
-    def __init__(self, context: Any, builder: ir.IRBuilder) -> None:
-        self.context, self.builder = context, builder
+    def splat_number(self, number: ir.Value) -> ir.Value:
+        """Fill a vector of floats with a whole number."""
+        vector = self.tile.vector
+        return self.splat(self.builder.sitofp(number, vector.element), vector)
 
-    def vector(self, kind: types.Array) -> ir.VectorType:
-        return ir.VectorType(self.context.get_value_type(kind.dtype), _LANES)
+    def masked(self, kind: Any, array: ir.Value, at: ir.Value, count: ir.Value) -> Any:
+        """Return what an access needs: type and name of a vector, where it begins, its lanes."""
+        lanes = self.tile.lanes
+        vector = ir.VectorType(self.context.get_value_type(kind.dtype), lanes)
+        letter = "f" if isinstance(kind.dtype, types.Float) else "i"
+        counts = ir.VectorType(count.type, lanes)
+        numbers = ir.Constant(counts, list(range(lanes)))
+        wanted = self.builder.icmp_signed("<", numbers, self.splat(count, counts))
+        pointer = self.builder.bitcast(self.place(kind, array, at), vector.as_pointer())
+        alignment = ir.IntType(32)(kind.dtype.bitwidth // 8)
+        return vector, f"v{lanes}{letter}{kind.dtype.bitwidth}.p0", pointer, alignment, wanted
 
-    def point(self, kind: types.Array, array: ir.Value, at: ir.Value) -> ir.Value:
-        data = self.context.make_array(kind)(self.context, self.builder, array).data
-        place = self.builder.gep(data, [at])
-        return self.builder.bitcast(place, self.vector(kind).as_pointer())
+    def read(self, *where: Any) -> ir.Value:
+        vector, name, pointer, alignment, wanted = self.masked(*where)
+        return self.call(
+            f"llvm.masked.load.{name}", vector, [pointer, alignment, wanted, vector(None)]
+        )
 
-    def load(self, kind: Any, pointer: ir.Value) -> ir.Value:
-        value = self.builder.load(pointer)
-        value.align = kind.dtype.bitwidth // 8
-        return value
-
-    def store(self, kind: Any, value: ir.Value, pointer: ir.Value) -> None:
-        self.builder.store(value, pointer).align = kind.dtype.bitwidth // 8
-
-    def splat(self, scalar: ir.Value) -> ir.Value:
-        vector = ir.VectorType(scalar.type, _LANES)
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.IntType(32)(0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
-        return self.builder.shuffle_vector(first, undefined, everywhere)
+    def write(self, value: ir.Value, *where: Any) -> None:
+        _, name, pointer, alignment, wanted = self.masked(*where)
+        self.call(f"llvm.masked.store.{name}", ir.VoidType(), [value, pointer, alignment, wanted])
 
 
 @intrinsic
-def _take_larger(typing_context, x, at, tap, first, best, place, to):
-    """Let eight values win where they are larger or NaN, or all of them if they are the first."""
+def contest(typing_context, x, first):
+    """Begin with minus infinity and the place of a first tap."""
+    tile = Tile(x.dtype, 2, 1)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        x_value, at, tap, first, best_value, place_value, to = args
-        do = _Emitter(context, builder)
-        best_at, place_at = do.point(best, best_value, to), do.point(place, place_value, to)
-        value = do.load(x, do.point(x, x_value, at))
-        before, place_before = do.load(best, best_at), do.load(place, place_at)
-        larger = builder.fcmp_ordered(">", value, before)
+        judge = _Judge(context, builder, tile)
+        lowest = ir.Constant(tile.vector, [float("-inf")] * tile.lanes)
+        held = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        held = builder.insert_value(held, lowest, 0)
+        return builder.insert_value(held, judge.splat_number(args[1]), 1)
+
+    return tile(x, types.intp), emit
+
+
+@intrinsic
+def challenge(typing_context, held, x, at, tap, count):
+    """Let the values from ``at`` on win where they are larger, or NaN."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        held_value, x_value, at, tap, count = args
+        judge = _Judge(context, builder, held)
+        value = judge.read(x, x_value, at, count)
+        best, place = (builder.extract_value(held_value, row) for row in range(2))
+        larger = builder.fcmp_ordered(">", value, best)
         wins = builder.or_(larger, builder.fcmp_unordered("uno", value, value))
-        wins = builder.or_(wins, do.splat(builder.trunc(first, ir.IntType(1))))
-        do.store(best, builder.select(wins, value, before), best_at)
-        do.store(place, builder.select(wins, do.splat(tap), place_before), place_at)
-        return context.get_dummy_value()
+        best = builder.select(wins, value, best)
+        place = builder.select(wins, judge.splat_number(tap), place)
+        return builder.insert_value(builder.insert_value(held_value, best, 0), place, 1)
 
     index = types.intp
-    return types.void(x, index, place.dtype, types.uint8, best, place, index), emit
+    return held(held, x, index, index, index), emit
 
 
 @intrinsic
-def _add_won(typing_context, grad_out, place, at, tap, grad_x, to):
-    """Add eight cotangents where their window was won from this place."""
+def settle(typing_context, held, out, place, to, count):
+    """Write the best values and their places."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        grad_value, place_value, at, tap, grad_x_value, to = args
-        do = _Emitter(context, builder)
-        sum_at = do.point(grad_x, grad_x_value, to)
-        grad = do.load(grad_out, do.point(grad_out, grad_value, at))
-        winners = do.load(place, do.point(place, place_value, at))
-        won = builder.icmp_unsigned("==", winners, do.splat(tap))
-        share = builder.select(won, grad, ir.Constant(grad.type, None))
-        do.store(grad_x, builder.fadd(do.load(grad_x, sum_at), share), sum_at)
+        held_value, out_value, place_value, to, count = args
+        judge = _Judge(context, builder, held)
+        best, number = (builder.extract_value(held_value, row) for row in range(2))
+        judge.write(best, out, out_value, to, count)
+        item = context.get_value_type(place.dtype)
+        whole = builder.fptoui(number, ir.VectorType(item, held.lanes))
+        judge.write(whole, place, place_value, to, count)
         return context.get_dummy_value()
 
+    return types.void(held, out, place, types.intp, types.intp), emit
+
+
+@intrinsic
+def add_won(typing_context, total, grad_out, place, at, tap, count):
+    """Add the cotangents from ``at`` on whose window was won at place ``tap``."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        total_value, grad_value, place_value, at, tap, count = args
+        judge = _Judge(context, builder, total)
+        grad = judge.read(grad_out, grad_value, at, count)
+        winners = judge.read(place, place_value, at, count)
+        number = judge.splat(builder.trunc(tap, winners.type.element), winners.type)
+        won = builder.icmp_unsigned("==", winners, number)
+        share = builder.select(won, grad, ir.Constant(grad.type, None))
+        held = builder.extract_value(total_value, 0)
+        return builder.insert_value(total_value, builder.fadd(held, share), 0)
+
     index = types.intp
-    return types.void(grad_out, place, index, place.dtype, grad_x, index), emit
+    return total(total, grad_out, place, index, index, index), emit
 
 
-if config.DISABLE_JIT:
+if config.DISABLE_JIT:  # vectors hold one element, and count is 1
 
-    def _take_larger(x, at, tap, first, best, place, to):
-        value, before = x[at : at + _LANES], best[to : to + _LANES]
-        wins = (value > before) | (value != value) | bool(first)
-        place[to : to + _LANES][wins] = tap
-        before[wins] = value[wins]
+    def contest(x: np.ndarray, first: int) -> tuple[float, int]:
+        return -np.inf, first
 
-    def _add_won(grad_out, place, at, tap, grad_x, to):
-        won = place[at : at + _LANES] == tap
-        grad_x[to : to + _LANES] += np.where(won, grad_out[at : at + _LANES], 0)
+    def challenge(
+        held: tuple[float, int], x: np.ndarray, at: int, tap: int, count: int
+    ) -> tuple[float, int]:
+        return (x[at], tap) if x[at] > held[0] or x[at] != x[at] else held
 
+    def settle(
+        held: tuple[float, int], out: np.ndarray, place: np.ndarray, to: int, count: int
+    ) -> None:
+        out[to], place[to] = held
 
-@body
-def take_larger(x, at, tap, first, best, place, to, count):
-    """Let values of x from ``at`` on win against the best from ``to`` on, and note their place."""
-    whole = count // _LANES * _LANES
-    for c in range(0, whole, _LANES):
-        _take_larger(x, at + c, tap, first, best, place, to + c)
-    for c in range(whole, count):
-        value = x[at + c]
-        if first or value > best[to + c] or value != value:  # a NaN differs from itself
-            best[to + c] = value
-            place[to + c] = tap
-
-
-@body
-def add_won(grad_out, place, at, tap, grad_x, to, count):
-    """Add the cotangents from ``at`` on whose window was won from this place."""
-    whole = count // _LANES * _LANES
-    for c in range(0, whole, _LANES):
-        _add_won(grad_out, place, at + c, tap, grad_x, to + c)
-    for c in range(whole, count):
-        if place[at + c] == tap:
-            grad_x[to + c] += grad_out[at + c]
+    def add_won(
+        total: np.ndarray, grad_out: np.ndarray, place: np.ndarray, at: int, tap: int, count: int
+    ) -> np.ndarray:
+        return total + grad_out[at] if place[at] == tap else total

@@ -37,13 +37,19 @@ With ``NUMBA_DISABLE_JIT=1`` everything here runs as plain Python.
 from collections.abc import Callable
 from typing import Any, overload
 
+import numba
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numba.extending import register_jitable
 
 from minigrad.kernels import _cache, _serial, _threads
+from minigrad.kernels._compiler import WholeCompiler
 
 __all__ = ["CHUNK", "Kernel", "body", "chunk_bounds", "chunks_of", "kernel", "prange"]
+
+# Any: the one makes its names while it runs, the other has options that its types leave out.
+config: Any = numba.config
+njit: Any = numba.njit
 
 # Below this many elementary operations (some tens of microseconds) threads cost more than they
 # bring: on a busy machine waking one takes longer than that.
@@ -90,22 +96,44 @@ def kernel(function: Any = None, *, reassociate: bool = False) -> Any:
     return Kernel(function, reassociate)
 
 
+class Body:
+    """A function for kernels to call; Python may call it too, and then it is compiled alone."""
+
+    def __init__(self, function: Callable[..., Any], reassociate: bool) -> None:
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        self.alone = _jitted(function, reassociate, "serial")
+        self.part = _options(reassociate, no_cpython_wrapper=True)(function)
+        self._numba_type_ = self.part._numba_type_  # what a kernel sees when it calls this
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the function here."""
+        return self.alone(*args)
+
+
 def body(function: Any = None, *, reassociate: bool = False) -> Any:
     """Compile a function that kernels call; it runs on the thread it is called on."""
     if function is None:
-        return lambda function: _jitted(function, reassociate, "body")
-    return _jitted(function, reassociate, "body")
+        return lambda function: body(function, reassociate=reassociate)
+    return function if config.DISABLE_JIT else Body(function, reassociate)
 
 
 def _jitted(function: Callable[..., Any], reassociate: bool, build: str) -> Any:
-    compiled = njit(
-        parallel=build == "parallel",
+    options = _options(reassociate, parallel=build == "parallel", pipeline_class=WholeCompiler)
+    compiled = options(function)
+    _cache.attach(compiled, build)
+    return compiled
+
+
+def _options(reassociate: bool, **others: Any) -> Callable[..., Any]:
+    return njit(
         nogil=True,
         error_model="numpy",
         fastmath=_REASSOCIATE if reassociate else False,
-    )(function)
-    _cache.attach(compiled, build)
-    return compiled
+        no_cfunc_wrapper=True,
+        **others,
+    )
 
 
 class _Writeable:

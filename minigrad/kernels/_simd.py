@@ -38,9 +38,11 @@ __all__ = [
     "lanes_of",
     "tile_add",
     "tile_load",
+    "tile_multiply",
     "tile_outer",
     "tile_store",
     "tile_store_columns",
+    "tile_subtract",
     "tile_zeros",
 ]
 
@@ -269,26 +271,45 @@ def tile_outer(typing_context, tile, a, a_at, a_row, b, b_at, b_vector):
     return tile(tile, a, index, index, b, index, index), emit
 
 
+def _by_vectors(tile: Tile, operation: str) -> Any:
+    """Emit an operation of the IR builder on each vector of two tiles of one size."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        result = args[0]
+        for index, _, _ in tile.cells:
+            parts = [builder.extract_value(operand, index) for operand in args]
+            result = builder.insert_value(result, getattr(builder, operation)(*parts), index)
+        return result
+
+    return tile(tile, tile), emit
+
+
 @intrinsic
 def tile_add(typing_context, x, y):
     """Add two tiles of one size."""
+    return _by_vectors(x, "fadd")
 
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        total = args[0]
-        for index, _, _ in x.cells:
-            parts = [builder.extract_value(tile, index) for tile in args]
-            total = builder.insert_value(total, builder.fadd(*parts), index)
-        return total
 
-    return x(x, y), emit
+@intrinsic
+def tile_subtract(typing_context, x, y):
+    """Subtract a tile from another of its size."""
+    return _by_vectors(x, "fsub")
+
+
+@intrinsic
+def tile_multiply(typing_context, x, y):
+    """Multiply two tiles of one size, entry by entry."""
+    return _by_vectors(x, "fmul")
 
 
 if config.DISABLE_JIT:
     from minigrad.kernels._simd_plain import (
         tile_add,
         tile_load,
+        tile_multiply,
         tile_outer,
         tile_store,
         tile_store_columns,
+        tile_subtract,
         tile_zeros,
     )

@@ -46,3 +46,13 @@ def tile_outer(
 def tile_add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Add two tiles of one size."""
     return x + y
+
+
+def tile_subtract(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Subtract a tile from another of its size."""
+    return x - y
+
+
+def tile_multiply(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Multiply two tiles of one size, entry by entry."""
+    return x * y

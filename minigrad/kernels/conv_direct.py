@@ -43,7 +43,7 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
 from minigrad.kernels.conv_window import (
     LOW,
     TALL,
@@ -117,18 +117,26 @@ def conv2d_grad_input(
     """Return the gradient with respect to x, given the one with respect to the output."""
     g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     grad_x = empty_channels_last(input_shape, grad_out.dtype)
-    rows = [_phase(p, g.H, g.KH, g.stride_h, g.top, g.dilation_h) for p in range(g.stride_h)]
-    columns = [_phase(p, g.W, g.KW, g.stride_w, g.left, g.dilation_w) for p in range(g.stride_w)]
-    if any(phase.taps.size == 0 for phase in rows + columns):
+    phases = _phases(g)
+    if sum(phase.pixels for phase, _, _ in phases) < g.N * g.H * g.W:
         grad_x[...] = 0  # pixels that no tap saw
     values = flat_channels_last(grad_out)
-    for down in rows:
-        for across in columns:
-            if down.taps.size and across.taps.size:
-                phase, places = _phase_sizes(g, down, across)
-                taps = (down.taps[:, None] * g.KW + across.taps).reshape(-1)
-                _convolve(values, weight, taps, True, None, phase, places, grad_x)
+    for phase, places, taps in phases:
+        _convolve(values, weight, taps, True, None, phase, places, grad_x)
     return grad_x
+
+
+@remembered
+def _phases(g: Geometry) -> list[tuple[Geometry, Places, np.ndarray]]:
+    """Return the convolutions of grad_out that make grad_x, each with its places and taps."""
+    rows = [_phase(p, g.H, g.KH, g.stride_h, g.top, g.dilation_h) for p in range(g.stride_h)]
+    columns = [_phase(p, g.W, g.KW, g.stride_w, g.left, g.dilation_w) for p in range(g.stride_w)]
+    return [
+        (*_phase_sizes(g, down, across), (down.taps[:, None] * g.KW + across.taps).reshape(-1))
+        for down in rows
+        for across in columns
+        if down.taps.size and across.taps.size
+    ]
 
 
 class _Phase(NamedTuple):
@@ -215,6 +223,7 @@ def _one_row(g: Geometry, places: Places) -> tuple[Geometry, Places]:
     return g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels), places
 
 
+@remembered
 def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
     """Cut the work by its shape alone."""
     vectors = whole_vectors(g.filters, np.dtype(f"f{itemsize}"))

@@ -40,7 +40,7 @@ from minigrad.kernels._simd import (
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
 from minigrad.kernels.conv_window import (
     LOW,
     TALL,
@@ -118,12 +118,14 @@ def conv2d_grad_weight(
     return grad_weight
 
 
+@remembered
 def _rows_of_taps(g: Geometry, window: Window, plan: Plan) -> np.ndarray:
     """Return in which row of the sums each tap and channel stands, (groups, KH*KW*C/groups)."""
     runs = np.arange(g.groups * g.KH * window.runs)[:, None] * plan.run_strips * plan.height
     return (runs + strip_rows(window.run, plan.height)).reshape(g.groups, g.taps)
 
 
+@remembered
 def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
     """Cut the work by its shape alone."""
     row_stretches = chunks_of(g.OW, STRETCH)

@@ -1,5 +1,6 @@
 """The sizes of a convolution, and its filters as matrices."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,9 @@ from minigrad.kernels._layout import Shape
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]  # top, bottom, left, right
+
+# For what follows from shapes alone: without it each step would work it out again.
+remembered = functools.lru_cache(maxsize=1024)
 
 
 class Geometry(NamedTuple):
@@ -36,6 +40,7 @@ class Geometry(NamedTuple):
     pixels: int  # of the output: N * OH * OW
 
 
+@remembered
 def geometry(
     x_shape: Shape, weight_shape: Shape, stride: Pair, padding: Sides, dilation: Pair, groups: int
 ) -> Geometry:

@@ -22,7 +22,7 @@ import numpy as np
 from minigrad.kernels._jit import body
 from minigrad.kernels._runs import copy_run, zero_run
 from minigrad.kernels._simd import ROWS
-from minigrad.kernels.conv_geometry import Geometry, inside
+from minigrad.kernels.conv_geometry import Geometry, inside, remembered
 
 # The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
 # The first fills the registers. Each one is compiled, so they are few.
@@ -43,6 +43,7 @@ class Window(NamedTuple):
     down: int  # from a filter row to the next
 
 
+@remembered
 def window_of(g: Geometry) -> Window:
     """Choose the window of a convolution: x itself if that will do."""
     height = (g.OH - 1) * g.stride_h + g.dilation_h * (g.KH - 1) + 1

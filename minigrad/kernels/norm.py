@@ -1,9 +1,9 @@
 """Batch normalisation: two passes forward, two passes backward.
 
 Memory is channels-last, so x is a list of pixels and the values of one channel lie C apart. A
-loop over C = 16 channels is too short to be fast. So the loops run over *wide rows* of some
-hundred values, a whole number of pixels; value j of every wide row belongs to channel j % C, and
-sums are kept for each j and folded by channel at the end::
+loop over C = 16 channels is too short to be fast. So the loops run over *wide rows* of dozens or
+hundreds of values, a whole number of pixels; value j of every wide row belongs to channel j % C,
+and sums are kept for each j and folded by channel at the end::
 
     wide row 0   | pixel 0: c0 c1 c2 | pixel 1: c0 c1 c2 | ... |
     wide row 1   | pixel r: c0 c1 c2 | ...                     |
@@ -21,34 +21,39 @@ import math
 
 import numpy as np
 
-from minigrad.kernels import _pool
 from minigrad.kernels._bits import keep_marked, keep_positive
+from minigrad.kernels._columns import sum_differences, sum_moments, sum_squares
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import channels_last_order, empty_in_order, flat
 
-# Values of a wide row, or C if that is more: long enough to hide that each sum is in memory.
-_WIDTH = 256
+# Values of a wide row, or C if that is more: long enough for a loop over it to be fast,
+_WIDTH = 1_024
+# or, where columns are summed, as many as are summed at once.
+_COLUMNS = 64
 
 # Values of a chunk: the second pass of the statistics finds them in the cache.
-_CHUNK = 32_768
+_CHUNK = 65_536
 
 # Wide rows of a chunk, at least: else the slots would be as large as x.
 _ROWS = 32
 
+# Values of a block of wide rows, which stay in the nearest cache while its columns are summed.
+_BLOCK = 4_096
+
 
 def _pixels(x: np.ndarray) -> np.ndarray:
     """Return the values of x, (N, C, ...), flat with the channels last; a view if it can be."""
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1)
+    return flat(x, channels_last_order(x.ndim))
 
 
 def _empty_like(x: np.ndarray) -> np.ndarray:
     """Make an array, values undefined, of which ``_pixels`` is a view."""
-    N, C, *spatial = x.shape
-    return np.moveaxis(_pool.empty((N, *spatial, C), x.dtype), -1, 1)
+    return empty_in_order(x.shape, x.dtype, channels_last_order(x.ndim))
 
 
-def _width(C: int) -> int:
+def _width(C: int, wanted: int) -> int:
     unit = math.lcm(max(1, C), 16)  # whole pixels, and whole vectors of a mask's bits
-    return unit * max(1, _WIDTH // unit)
+    return unit * max(1, wanted // unit)
 
 
 def _mask(x: np.ndarray) -> np.ndarray:
@@ -57,6 +62,12 @@ def _mask(x: np.ndarray) -> np.ndarray:
 
 # Stands for None, of which a kernel would be compiled anew.
 _NO_MASK = np.empty(0, np.uint8)
+_NO_VALUES = {np.dtype(kind): np.empty(0, kind) for kind in ("f4", "f8")}
+
+
+def _values(array: np.ndarray | None, x: np.ndarray) -> np.ndarray:
+    """Return an array of one value a channel; none of them stand for None."""
+    return _NO_VALUES[x.dtype] if array is None else np.ascontiguousarray(array)
 
 
 def _chunks(size: int, width: int) -> int:
@@ -71,13 +82,13 @@ def _span(chunk, chunks, size, width):
 
 
 @body
-def _widen(values, width):
-    """Repeat the values of C channels to a wide row."""
-    if values.size == width:
-        return values
-    wide = np.empty(width, values.dtype)
+def _widen(values, width, like):
+    """Repeat the values of C channels to a wide row, in the dtype of another array."""
+    wide = np.empty(width, like.dtype)
     for start in range(0, width, values.size):
-        wide[start : start + values.size] = values
+        pixel = wide[start : start + values.size]
+        for c in range(values.size):
+            pixel[c] = values[c]
     return wide
 
 
@@ -90,25 +101,25 @@ def _folded(wide, c, C):
     return total
 
 
+@body
+def _slots(chunks, C):
+    return np.empty((chunks, C))
+
+
+@body
+def _add_row(row, other):
+    for j in range(row.size):
+        row[j] += other[j]
+
+
 # Slices, not x[at + j]: the compiler cannot tell that at + j is not negative, and an index that
 # might count from the end keeps it from using vectors.
 
 
 @body
-def _sum_differences(x, from_value, total):
-    for at in range(0, x.size, total.size):
-        row = x[at : at + total.size]
-        for j in range(row.size):
-            total[j] += row[j] - from_value[j]
-
-
-@body
-def _sum_squares(x, from_value, total):
-    for at in range(0, x.size, total.size):
-        row = x[at : at + total.size]
-        for j in range(row.size):
-            difference = row[j] - from_value[j]
-            total[j] += difference * difference
+def _blocks(x, width):
+    """Return how many values the blocks of whole wide rows have, and how many all of them."""
+    return max(1, _BLOCK // width) * width, x.size // width * width
 
 
 @body
@@ -121,29 +132,34 @@ def _chunk_statistics(x, C, width, mean, square):
     sum (x - mean)**2 + n (mean - p)**2.
     """
     n = x.size // C
-    pivot, total = _widen(x[:C], width), np.zeros(width, x.dtype)
-    _sum_differences(x, pivot, total)
+    block, whole = _blocks(x, width)
+    pivot, total, sums = _widen(x[:C], width, x), np.zeros(width), np.empty(width, x.dtype)
+    for at in range(0, whole, block):
+        sum_differences(x[at : min(at + block, whole)], pivot, sums)
+        _add_row(total, sums)
+    for j in range(x.size - whole):
+        total[j] += x[whole:][j] - pivot[j]
     rounded = np.empty(C, x.dtype)
     for c in range(C):
         mean[c] = x[c] + _folded(total, c, C) / n
         rounded[c] = mean[c]
     total[:] = 0
-    _sum_squares(x, _widen(rounded, width), total)
+    pivot = _widen(rounded, width, x)
+    for at in range(0, whole, block):
+        sum_squares(x[at : min(at + block, whole)], pivot, sums)
+        _add_row(total, sums)
+    for j in range(x.size - whole):
+        difference = x[whole:][j] - pivot[j]
+        total[j] += difference * difference
     for c in range(C):
         square[c] = _folded(total, c, C) - n * (mean[c] - rounded[c]) ** 2
 
 
-@kernel
-def _statistics_loop(x, C, width, chunks, means, squares, counts):
-    for chunk in prange(chunks):
-        start, stop = _span(chunk, chunks, x.size, width)
-        _chunk_statistics(x[start:stop], C, width, means[chunk], squares[chunk])
-        counts[chunk] = (stop - start) // C
-
-
 @body
-def _merge_statistics(means, squares, counts, mean, square):
+def _merge_statistics(means, squares, counts, mean, var):
     """Merge the slots in order by the formula of Chan, Golub and LeVeque (1979)."""
+    mean[:] = 0
+    var[:] = 0
     total = 0.0
     for chunk in range(counts.size):
         before, total = total, total + counts[chunk]
@@ -151,30 +167,51 @@ def _merge_statistics(means, squares, counts, mean, square):
         for c in range(mean.size):
             difference = means[chunk, c] - mean[c]
             mean[c] += difference * share
-            square[c] += squares[chunk, c] + difference * difference * before * share
+            var[c] += squares[chunk, c] + difference * difference * before * share
+    if total > 0:
+        for c in range(mean.size):
+            var[c] /= total
+
+
+@kernel
+def _statistics_loop(x, width, chunks, mean, var):
+    C = mean.size
+    means, squares, counts = _slots(chunks, C), _slots(chunks, C), _slots(1, chunks)[0]
+    for chunk in prange(chunks):
+        start, stop = _span(chunk, chunks, x.size, width)
+        _chunk_statistics(x[start:stop], C, width, means[chunk], squares[chunk])
+        counts[chunk] = (stop - start) // C
+    _merge_statistics(means, squares, counts, mean, var)
 
 
 def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the biased variance of each channel."""
     C = x.shape[1]
-    flat, width = _pixels(x), _width(C)
-    chunks = _chunks(x.size, width)
-    means, squares, counts = np.empty((chunks, C)), np.empty((chunks, C)), np.empty(chunks)
-    _statistics_loop.launch(2 * x.size, flat, C, width, chunks, means, squares, counts)
-    mean, square = np.zeros(C), np.zeros(C)
-    _merge_statistics(means, squares, counts, mean, square)
-    return mean, square / max(1, x.size // max(1, C))
+    mean, var = np.empty(C), np.empty(C)
+    width = _width(C, _COLUMNS)
+    _statistics_loop.launch(2 * x.size, _pixels(x), width, _chunks(x.size, width), mean, var)
+    return mean, var
 
 
 @body
-def _add_row(row, other):
-    for j in range(row.size):
-        row[j] += other[j]
+def _affine(mean, inv_std, weight, bias, width, like):
+    """Return wide rows: weight (x - mean) inv_std + bias is (x - pivot) scale + shift.
+
+    x - pivot is exact where x is close to it; shift has what rounding the mean took away.
+    """
+    pivot, scale, shift = mean.astype(like.dtype), inv_std.copy(), np.empty(mean.size)
+    for c in range(mean.size):
+        if weight.size:
+            scale[c] *= weight[c]
+        shift[c] = (pivot[c] - mean[c]) * scale[c]
+        if bias.size:
+            shift[c] += bias[c]
+    return _widen(pivot, width, like), _widen(scale, width, like), _widen(shift, width, like)
 
 
 @body
-def _normalise(x, other, pivot, scale, shift, width, out, mask):
-    pivot, scale, shift = _widen(pivot, width), _widen(scale, width), _widen(shift, width)
+def _normalise(x, other, pivot, scale, shift, out, mask):
+    width = pivot.size
     for at in range(0, x.size, width):
         row, out_row = x[at : at + width], out[at : at + width]
         for j in range(row.size):
@@ -186,11 +223,12 @@ def _normalise(x, other, pivot, scale, shift, width, out, mask):
 
 
 @kernel
-def _normalise_loop(x, other, pivot, scale, shift, width, chunks, out, mask):
+def _normalise_loop(x, other, mean, inv_std, weight, bias, width, chunks, out, mask):
+    pivot, scale, shift = _affine(mean, inv_std, weight, bias, width, x)
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
         _normalise(
-            x[start:stop], other[start:stop], pivot, scale, shift, width, out[start:stop],
+            x[start:stop], other[start:stop], pivot, scale, shift, out[start:stop],
             mask[start // 8 : (stop + 7) // 8],
         )  # fmt: skip
 
@@ -204,17 +242,15 @@ def _launch_normalise(
     other: np.ndarray | None,
     mask: np.ndarray,
 ) -> np.ndarray:
-    pivot = mean.astype(x.dtype)  # x - pivot is exact where x is close to it; shift has the rest
-    scale = inv_std if weight is None else inv_std * weight
-    shift = (pivot - mean) * scale + (0 if bias is None else bias)
-    out, width = _empty_like(x), _width(x.shape[1])
+    out, width = _empty_like(x), _width(x.shape[1], _WIDTH)
     _normalise_loop.launch(
         x.size,
         _pixels(x),
-        np.empty(0, x.dtype) if other is None else _pixels(other),
-        pivot,
-        scale.astype(x.dtype),
-        shift.astype(x.dtype),
+        _NO_VALUES[x.dtype] if other is None else _pixels(other),
+        mean,
+        inv_std,
+        _values(weight, x),
+        _values(bias, x),
         width,
         _chunks(x.size, width),
         _pixels(out),
@@ -248,39 +284,64 @@ def batch_norm_relu_forward(
 
 
 @body
-def _kept_row(grad_out, mask, at, room):
-    """Return a wide row of the cotangent, with 0 where a relu has stopped it, if there is one."""
-    row = grad_out[at : at + room.size]
+def _kept(grad_out, mask, at, stop, room):
+    """Return a part of the cotangent, with 0 where a relu has stopped it, if there is one."""
+    part = grad_out[at:stop]
     if mask.size == 0:
-        return row
-    kept = room[: row.size]
-    keep_marked(row, mask[at // 8 : (at + row.size + 7) // 8], kept)
+        return part
+    kept = room[: part.size]
+    keep_marked(part, mask[at // 8 : (stop + 7) // 8], kept)
     return kept
 
 
 @body
-def _chunk_sums(grad_out, x, mask, pivot, width, totals, moments):
+def _chunk_sums(grad_out, x, mask, pivot, totals, moments):
     """Set the sums of grad_out, and of grad_out (x - pivot), for each channel over one chunk."""
-    C, wide_pivot, room = pivot.size, _widen(pivot, width), np.empty(width, x.dtype)
-    total, moment = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
-    for at in range(0, x.size, width):
-        grad_row, row = _kept_row(grad_out, mask, at, room), x[at : at + width]
-        for j in range(row.size):
-            total[j] += grad_row[j]
-            moment[j] += grad_row[j] * (row[j] - wide_pivot[j])
+    C, width = totals.size, pivot.size
+    block, whole = _blocks(x, width)
+    sums, products = np.empty(width, x.dtype), np.empty(width, x.dtype)
+    total, moment = np.zeros(width), np.zeros(width)
+    for at in range(0, whole, block):
+        stop = min(at + block, whole)
+        marks = mask[at // 8 : stop // 8]
+        sum_moments(grad_out[at:stop], x[at:stop], marks, pivot, sums, products)
+        _add_row(total, sums)
+        _add_row(moment, products)
+    last = x[whole:]
+    grad_last = _kept(grad_out, mask, whole, x.size, np.empty_like(last))
+    for j in range(last.size):
+        total[j] += grad_last[j]
+        moment[j] += grad_last[j] * (last[j] - pivot[j])
     for c in range(C):
         totals[c] = _folded(total, c, C)
         moments[c] = _folded(moment, c, C)
 
 
+@body
+def _merge_sums(totals, moments, mean, inv_std, pivot, sum_grad, sum_grad_normal):
+    """Add up the slots in order."""
+    sum_grad[:] = 0
+    sum_grad_normal[:] = 0
+    for chunk in range(len(totals)):
+        for c in range(mean.size):
+            sum_grad[c] += totals[chunk, c]
+            sum_grad_normal[c] += moments[chunk, c]
+    for c in range(mean.size):
+        sum_grad_normal[c] += (pivot[c] - mean[c]) * sum_grad[c]
+        sum_grad_normal[c] *= inv_std[c]
+
+
 @kernel
-def _sums_loop(grad_out, x, mask, pivot, width, chunks, totals, moments):
+def _sums_loop(grad_out, x, mask, mean, inv_std, width, chunks, sum_grad, sum_grad_normal):
+    pivot = _widen(mean, width, x)
+    totals, moments = _slots(chunks, mean.size), _slots(chunks, mean.size)
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
         _chunk_sums(
-            grad_out[start:stop], x[start:stop], mask[start // 8 : (stop + 7) // 8], pivot, width,
+            grad_out[start:stop], x[start:stop], mask[start // 8 : (stop + 7) // 8], pivot,
             totals[chunk], moments[chunk],
         )  # fmt: skip
+    _merge_sums(totals, moments, mean, inv_std, pivot, sum_grad, sum_grad_normal)
 
 
 def batch_norm_sums(
@@ -292,43 +353,63 @@ def batch_norm_sums(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums over each channel of grad_out, and of grad_out times the normalised x."""
     C = x.shape[1]
-    pivot, width = mean.astype(x.dtype), _width(C)
-    chunks = _chunks(x.size, width)
-    totals, moments = np.empty((chunks, C)), np.empty((chunks, C))
+    sum_grad, sum_grad_normal = np.empty(C), np.empty(C)
+    width = _width(C, _COLUMNS)
     _sums_loop.launch(
         2 * x.size,
         _pixels(grad_out),
         _pixels(x),
         _NO_MASK if mask is None else mask,
-        pivot,
+        mean,
+        inv_std,
         width,
-        chunks,
-        totals,
-        moments,
+        _chunks(x.size, width),
+        sum_grad,
+        sum_grad_normal,
     )
-    sum_grad = totals.sum(axis=0)
-    return sum_grad, (moments.sum(axis=0) + (pivot - mean) * sum_grad) * inv_std
+    return sum_grad, sum_grad_normal
 
 
 @body
-def _grad_input(grad_out, x, mask, pivot, scale, shift, slope, width, grad_x):
-    room = np.empty(width, x.dtype)
-    pivot, scale = _widen(pivot, width), _widen(scale, width)
-    shift, slope = _widen(shift, width), _widen(slope, width)
+def _grad_rows(mean, inv_std, weight, sum_grad, sum_grad_normal, P, width, like):
+    """Return wide rows: grad_x is scale grad_out - shift - slope (x - pivot)."""
+    pivot, scale = mean.astype(like.dtype), inv_std.copy()
+    shift, slope = np.empty(mean.size), np.empty(mean.size)
+    for c in range(mean.size):
+        if weight.size:
+            scale[c] *= weight[c]
+        slope[c] = scale[c] * inv_std[c] * sum_grad_normal[c] / P
+        shift[c] = scale[c] * sum_grad[c] / P + (pivot[c] - mean[c]) * slope[c]
+    return (
+        _widen(pivot, width, like), _widen(scale, width, like), _widen(shift, width, like),
+        _widen(slope, width, like),
+    )  # fmt: skip
+
+
+@body
+def _grad_input(grad_out, x, mask, pivot, scale, shift, slope, grad_x):
+    width = pivot.size
+    room = np.empty(width if mask.size else 0, x.dtype)
     for at in range(0, x.size, width):
-        grad_row, row = _kept_row(grad_out, mask, at, room), x[at : at + width]
-        out_row = grad_x[at : at + width]
+        row, out_row = x[at : at + width], grad_x[at : at + width]
+        grad_row = _kept(grad_out, mask, at, at + row.size, room)
         for j in range(row.size):
             out_row[j] = scale[j] * grad_row[j] - shift[j] - slope[j] * (row[j] - pivot[j])
 
 
 @kernel
-def _grad_input_loop(grad_out, x, mask, pivot, scale, shift, slope, width, chunks, grad_x):
+def _grad_input_loop(
+    grad_out, x, mask, mean, inv_std, weight, sum_grad, sum_grad_normal, width, chunks, grad_x
+):
+    P = max(1, x.size // max(1, mean.size))
+    pivot, scale, shift, slope = _grad_rows(
+        mean, inv_std, weight, sum_grad, sum_grad_normal, P, width, x
+    )
     for chunk in prange(chunks):
         start, stop = _span(chunk, chunks, x.size, width)
         _grad_input(
             grad_out[start:stop], x[start:stop], mask[start // 8 : (stop + 7) // 8], pivot, scale,
-            shift, slope, width, grad_x[start:stop],
+            shift, slope, grad_x[start:stop],
         )  # fmt: skip
 
 
@@ -343,22 +424,17 @@ def batch_norm_grad_input(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient of x where mean and inv_std are the statistics of x itself."""
-    C = x.shape[1]
-    P = max(1, x.size // max(1, C))
-    pivot = mean.astype(x.dtype)
-    scale = inv_std if weight is None else inv_std * weight
-    slope = scale * inv_std * sum_grad_normal / P
-    shift = scale * sum_grad / P + (pivot - mean) * slope
-    grad_x, width = _empty_like(x), _width(C)
+    grad_x, width = _empty_like(x), _width(x.shape[1], _WIDTH)
     _grad_input_loop.launch(
         2 * x.size,
         _pixels(grad_out),
         _pixels(x),
         _NO_MASK if mask is None else mask,
-        pivot,
-        scale.astype(x.dtype),
-        shift.astype(x.dtype),
-        slope.astype(x.dtype),
+        mean,
+        inv_std,
+        _values(weight, x),
+        sum_grad,
+        sum_grad_normal,
         width,
         _chunks(x.size, width),
         _pixels(grad_x),

@@ -1,70 +1,104 @@
 """Max pooling, and its backward as a gather.
 
-Forward, an output pixel looks through its window, all channels side by side. Backward, an input
-pixel looks through the windows it lies in and takes the cotangents of those it won: nothing is
-written twice, so rows can be shared among threads, and nothing needs to be zero first.
+Forward, an output pixel looks through its window. Backward, an input pixel looks through the
+windows it lies in and takes the cotangents of those it won: nothing is written twice, so rows can
+be shared among threads, and nothing needs to be zero first. Both hold a vector of channels in
+registers until they have seen all there is to see, and write it once.
 """
+
+import functools
+from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels._contest import add_won, take_larger
+from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last, empty_channels_last
+from minigrad.kernels._simd import lanes_of, tile_store_columns, tile_zeros
 from minigrad.kernels.taps import Taps, place_dtype, window_taps
 
 Pair = tuple[int, int]
 
 
-def _window_taps(
+class _Axis(NamedTuple):
+    """What each entry of one axis of the result looks at, ready to be added up.
+
+    Entry i looks at ``offsets[k]``, values from where the image begins, for each k from
+    ``starts[i]`` up to ``starts[i + 1]``; ``places[k]`` is the axis' part of the place in the
+    window.
+    """
+
+    starts: np.ndarray
+    offsets: np.ndarray
+    places: np.ndarray
+
+
+def _axis(taps: Taps, step: int, stride: int) -> _Axis:
+    return _Axis(taps.starts, taps.sources * step, taps.weights * stride)
+
+
+@functools.lru_cache(maxsize=64)
+def _window(
+    C: int,
     in_size: Pair,
     out_size: Pair,
     kernel_size: Pair,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
-) -> tuple[Taps, Taps]:
+    back: bool,
+) -> tuple[_Axis, _Axis]:
+    """Return what the rows and the columns of the output look at, or ``back``, of the input."""
     geometry = zip(in_size, out_size, kernel_size, stride, padding, dilation, strict=True)
     rows, columns = (window_taps(*axis) for axis in geometry)
-    return rows, columns
+    W, KW = in_size[1], kernel_size[1]
+    if back:
+        rows, columns = rows.transposed(in_size[0]), columns.transposed(W)
+        W = out_size[1]
+    return _axis(rows, W * C, KW), _axis(columns, C, 1)
 
 
 @body
-def _max_row(x, image, W, rows, columns, KW, oh, out, place, at, C):
-    """Look through the windows of one row; places in the flat arrays are those of a first channel.
-
-    ``image`` is where in x the image begins, ``at`` where in out the row does.
-    """
-    row_starts, row_sources, kh = rows
-    column_starts, column_sources, kw = columns
-    for ow in range(column_starts.size - 1):
-        first, to = np.uint8(1), at + ow * C
-        for r in range(row_starts[oh], row_starts[oh + 1]):
-            for c in range(column_starts[ow], column_starts[ow + 1]):
-                tap = place.dtype.type(kh[r] * KW + kw[c])
-                source = image + (row_sources[r] * W + column_sources[c]) * C
-                take_larger(x, source, tap, first, out, place, to, C)
-                first = np.uint8(0)
+def _max_vector(x, at, rows, columns, seen, out, place, to, count):
+    """Find the largest values of one window, in ``count`` channels."""
+    r_first, r_last, c_first, c_last = seen
+    # A window that lies in the padding alone, as a dilated one may, has no first place.
+    somewhere = r_first < r_last and c_first < c_last
+    held = contest(x, rows.places[r_first] + columns.places[c_first] if somewhere else 0)
+    for r in range(r_first, r_last):
+        line, tap = at + rows.offsets[r], rows.places[r]
+        for c in range(c_first, c_last):
+            held = challenge(held, x, line + columns.offsets[c], tap + columns.places[c], count)
+    settle(held, out, place, to, count)
 
 
 @body
-def _max_rows(x, rows, columns, KW, first, last, out, place):
+def _max_rows(x, rows, columns, first, last, out, place):
     """Look through the windows of output rows ``first`` to ``last``, counted through all images."""
     _, H, W, C = x.shape
     _, OH, OW, _ = out.shape
     x, out, place = x.reshape(-1), out.reshape(-1), place.reshape(-1)
-    # A window that lies in the padding alone, as a dilated one may, has no first value.
-    out[first * OW * C : last * OW * C] = -np.inf
-    place[first * OW * C : last * OW * C] = 0
+    width = lanes_of(out)
+    few = width > C
     for i in range(first, last):
-        image, at = i // OH * H * W * C, i * OW * C
-        _max_row(x, image, W, rows, columns, KW, i % OH, out, place, at, C)
+        image, to = i // OH * H * W * C, i * OW * C
+        r_first, r_last = rows.starts[i % OH], rows.starts[i % OH + 1]
+        for ow in range(OW):
+            seen = (r_first, r_last, columns.starts[ow], columns.starts[ow + 1])
+            if few:
+                _max_vector(x, image, rows, columns, seen, out, place, to, C)
+            else:
+                for c in range(0, C, width):
+                    c = min(c, C - width)  # the last vector may begin within the one before
+                    _max_vector(x, image + c, rows, columns, seen, out, place, to + c, width)
+            to += C
 
 
 @kernel
-def _forward_loop(x, rows, columns, KW, chunks, out, place):
+def _forward_loop(x, rows, columns, chunks, out, place):
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, out.shape[0] * out.shape[1])
-        _max_rows(x, rows, columns, KW, first, last, out, place)
+        _max_rows(x, rows, columns, first, last, out, place)
 
 
 def max_pool2d_forward(
@@ -76,56 +110,59 @@ def max_pool2d_forward(
     out_size: Pair,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest value of each window, and its place there."""
-    N, C, H, W = x.shape
-    KH, KW = kernel_size
-    rows, columns = _window_taps((H, W), out_size, kernel_size, stride, padding, dilation)
+    N, C, *in_size = x.shape
+    window = kernel_size, stride, padding, dilation
+    rows, columns = _window(C, tuple(in_size), out_size, *window, False)
     out = empty_channels_last((N, C, *out_size), x.dtype)
     place = empty_channels_last((N, C, *out_size), place_dtype(kernel_size))
-    work = out.size * KH * KW
+    work = out.size * kernel_size[0] * kernel_size[1]
     chunks = min(N * out_size[0], chunks_of(work, CHUNK))
     _forward_loop.launch(
-        work,
-        channels_last(x),
-        tuple(rows),
-        tuple(columns),
-        KW,
-        chunks,
-        channels_last(out),
-        channels_last(place),
+        work, channels_last(x), rows, columns, chunks, channels_last(out), channels_last(place)
     )
     return out, place
 
 
 @body
-def _gather_row(grad_out, place, image, OW, rows, columns, KW, h, grad_x, at, C):
-    """Collect the cotangents of the windows that the pixels of one row won; see ``_max_row``."""
-    row_starts, row_windows, kh = rows
-    column_starts, column_windows, kw = columns
-    for w in range(column_starts.size - 1):
-        for r in range(row_starts[h], row_starts[h + 1]):
-            for c in range(column_starts[w], column_starts[w + 1]):
-                tap = place.dtype.type(kh[r] * KW + kw[c])
-                window = image + (row_windows[r] * OW + column_windows[c]) * C
-                add_won(grad_out, place, window, tap, grad_x, at + w * C, C)
+def _gather_vector(grad_out, place, at, rows, columns, seen, grad_x, to, count):
+    """Collect the cotangents that one pixel won, in ``count`` channels."""
+    r_first, r_last, c_first, c_last = seen
+    total = tile_zeros(1, 1, grad_x)
+    for r in range(r_first, r_last):
+        line, tap = at + rows.offsets[r], rows.places[r]
+        for c in range(c_first, c_last):
+            window, number = line + columns.offsets[c], tap + columns.places[c]
+            total = add_won(total, grad_out, place, window, number, count)
+    tile_store_columns(total, grad_x, to, 0, count)
 
 
 @body
-def _gather_rows(grad_out, place, rows, columns, KW, first, last, grad_x):
+def _gather_rows(grad_out, place, rows, columns, first, last, grad_x):
     """Collect for the image rows ``first`` to ``last``, counted through all images."""
     _, OH, OW, C = grad_out.shape
     _, H, W, _ = grad_x.shape
     grad_out, place, grad_x = grad_out.reshape(-1), place.reshape(-1), grad_x.reshape(-1)
-    grad_x[first * W * C : last * W * C] = 0
+    width = lanes_of(grad_x)
+    few = width > C
     for i in range(first, last):
-        image, at = i // H * OH * OW * C, i * W * C
-        _gather_row(grad_out, place, image, OW, rows, columns, KW, i % H, grad_x, at, C)
+        image, to = i // H * OH * OW * C, i * W * C
+        r_first, r_last = rows.starts[i % H], rows.starts[i % H + 1]
+        for w in range(W):
+            seen = (r_first, r_last, columns.starts[w], columns.starts[w + 1])
+            if few:
+                _gather_vector(grad_out, place, image, rows, columns, seen, grad_x, to, C)
+            else:
+                for c in range(0, C, width):
+                    at, c_to = image + min(c, C - width), to + min(c, C - width)
+                    _gather_vector(grad_out, place, at, rows, columns, seen, grad_x, c_to, width)
+            to += C
 
 
 @kernel
-def _backward_loop(grad_out, place, rows, columns, KW, chunks, grad_x):
+def _backward_loop(grad_out, place, rows, columns, chunks, grad_x):
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, grad_x.shape[0] * grad_x.shape[1])
-        _gather_rows(grad_out, place, rows, columns, KW, first, last, grad_x)
+        _gather_rows(grad_out, place, rows, columns, first, last, grad_x)
 
 
 def max_pool2d_backward(
@@ -138,20 +175,19 @@ def max_pool2d_backward(
     in_size: Pair,
 ) -> np.ndarray:
     """Return the gradient of x: each winner receives the cotangent of its window."""
-    N, C, OH, OW = grad_out.shape
-    H, W = in_size
-    KH, KW = kernel_size
-    rows, columns = _window_taps(in_size, (OH, OW), kernel_size, stride, padding, dilation)
-    grad_x = empty_channels_last((N, C, H, W), grad_out.dtype)
-    work = max(grad_x.size, grad_out.size * KH * KW)
+    N, C, *out_size = grad_out.shape
+    window = kernel_size, stride, padding, dilation
+    rows, columns = _window(C, in_size, tuple(out_size), *window, True)
+    grad_x = empty_channels_last((N, C, *in_size), grad_out.dtype)
+    work = max(grad_x.size, grad_out.size * kernel_size[0] * kernel_size[1])
+    chunks = min(N * in_size[0], chunks_of(work, CHUNK))
     _backward_loop.launch(
         work,
         channels_last(grad_out),
         channels_last(place),
-        tuple(rows.transposed(H)),
-        tuple(columns.transposed(W)),
-        KW,
-        min(N * H, chunks_of(work, CHUNK)),
+        rows,
+        columns,
+        chunks,
         channels_last(grad_x),
     )
     return grad_x

@@ -46,7 +46,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_direct import pack_weight
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
 from minigrad.kernels.conv_window import Window, fill_window
 from minigrad.kernels.gemm import whole_vectors
 
@@ -163,6 +163,7 @@ def _convolve(
     return out
 
 
+@remembered
 def _plan(g: Geometry) -> Plan:
     """Cut the work by its shape alone."""
     image_rows, row_tiles = chunks_of(g.OH, OUTPUTS), chunks_of(g.OW, OUTPUTS)

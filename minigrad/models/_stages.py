@@ -44,7 +44,7 @@ class PlainBlock(Module):
 
 
 def choose_unit(
-    unit: Any, shortcut: str | None, stride_on: str | None, **for_residual: Any
+    unit: Any, shortcut: str | None, stride_on: str | None, fused: bool, **for_residual: Any
 ) -> tuple[Any, dict[str, Any]]:
     """The class of a network's units and their options, or an ArgumentError if these clash.
 
@@ -56,6 +56,8 @@ def choose_unit(
         None for plain blocks in its place.
     stride_on : "1x1", "3x3" or None
         None for what the unit does by itself.
+    fused : bool
+        Of residual units; plain blocks have one form.
     **for_residual
         Options that only a residual network can have; a plain one is refused if any is set.
     """
@@ -68,7 +70,7 @@ def choose_unit(
                 f"shortcut 'A', 'B' or 'C' for a residual net."
             )
         return PlainBlock, {}
-    options: dict[str, Any] = {"shortcut": shortcut, "fused": for_residual["fused"]}
+    options: dict[str, Any] = {"shortcut": shortcut, "fused": fused}
     if stride_on is not None:
         if unit.expansion == 1:
             raise ArgumentError(

@@ -6,7 +6,7 @@ from typing import Any
 from minigrad.core.errors import ArgumentError
 from minigrad.core.tensor import Tensor
 from minigrad.nn import init
-from minigrad.nn._steps import fused_unit
+from minigrad.nn._steps import fused_unit, run_as_one
 from minigrad.nn.activation import ReLU
 from minigrad.nn.container import Sequential
 from minigrad.nn.conv import Conv2d
@@ -22,8 +22,8 @@ class _Block(ResidualUnit):
     """A unit whose two paths and last activation are rows of layers.
 
     The rows are what both forms run: composed, one call after the other, or fused, as the steps of
-    one operation. Hooks on a layer inside are run by the composed form, which a unit therefore
-    takes while it has any.
+    one operation, which is faster. A unit takes the composed form whenever somebody could tell the
+    two apart.
     """
 
     expansion = 1  # channels out, as a multiple of ``channels``
@@ -69,15 +69,16 @@ class _Block(ResidualUnit):
         return _run(self.last_activation, x)
 
     def forward(self, x: Any) -> Tensor:
-        if not self.fused or self._has_hooks_inside():
+        if not self._runs_as_one():
             return super().forward(x)
         dropped = () if self.drop_path is None else (self.drop_path,)
         return fused_unit(
             x, (*self.conv_layers, *dropped), self.identity_layers, self.last_activation
         )
 
-    def _has_hooks_inside(self) -> bool:
-        return any(module.has_hooks for module in self.modules() if module is not self)
+    def _runs_as_one(self) -> bool:
+        """Whether to take the fused form."""
+        return self.fused and run_as_one(m for m in self.modules() if m is not self)
 
 
 def _run(layers: Sequence[Module], x: Any) -> Any:
@@ -112,7 +113,9 @@ class BasicBlock(_Block):
     drop_path : float
         Probability with which, in training, the convolution path is left out for a sample.
     fused : bool
-        Whether the unit is one operation with a hand-written backward; same results.
+        Whether the unit is one operation with a hand-written backward; same results, sooner. Under
+        ``detect_anomaly``, with hooks on a layer inside, or with a layer of another class in the
+        place of one of these, its layers run one by one all the same.
 
     Notes
     -----
@@ -135,7 +138,7 @@ class BasicBlock(_Block):
         shortcut: str = "B",
         zero_init_last: bool = False,
         drop_path: float = 0.0,
-        fused: bool = False,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         self.conv1 = _conv3x3(in_channels, channels, stride)
@@ -196,7 +199,7 @@ class Bottleneck(_Block):
         shortcut: str = "B",
         zero_init_last: bool = False,
         drop_path: float = 0.0,
-        fused: bool = False,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         first, second = _strides("Bottleneck", stride, stride_on)
@@ -295,7 +298,7 @@ class PreActBlock(_PreActivated):
         shortcut: str = "B",
         zero_init_last: bool = False,
         drop_path: float = 0.0,
-        fused: bool = False,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         self.bn1 = BatchNorm2d(in_channels)
@@ -337,7 +340,7 @@ class PreActBottleneck(_PreActivated):
         shortcut: str = "B",
         zero_init_last: bool = False,
         drop_path: float = 0.0,
-        fused: bool = False,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         first, second = _strides("PreActBottleneck", stride, stride_on)

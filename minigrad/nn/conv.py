@@ -8,6 +8,7 @@ from minigrad.core.tensor import Tensor
 from minigrad.nn import init
 from minigrad.nn._settings import empty, pair, same_groups
 from minigrad.nn.module import Module
+from minigrad.ops.conv import check_algorithm
 
 __all__ = ["Conv2d", "ConvTranspose2d"]
 
@@ -29,6 +30,8 @@ class Conv2d(Module):
         Each of this many slices of the channels is seen by its own filters only.
     bias : bool
         Whether a bias is added; superfluous in front of a batch norm.
+    algorithm : {"auto", "im2col", "direct", "winograd", "reference"}
+        How it is computed, see :func:`minigrad.conv_algorithm`; no part of the state.
 
     Attributes
     ----------
@@ -54,8 +57,10 @@ class Conv2d(Module):
         dilation: _Size = 1,
         groups: int = 1,
         bias: bool = True,
+        algorithm: str = "auto",
     ) -> None:
         super().__init__()
+        check_algorithm("Conv2d", algorithm)
         same_groups("Conv2d", groups, in_channels=in_channels, out_channels=out_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -64,6 +69,7 @@ class Conv2d(Module):
         self.padding = _padding(padding)
         self.dilation = pair("Conv2d", "dilation", dilation, 1)
         self.groups = groups
+        self.algorithm = algorithm
         self.weight = empty(out_channels, in_channels // groups, *self.kernel_size)
         self.bias = empty(out_channels) if bias else None
         self.reset_parameters()
@@ -74,12 +80,16 @@ class Conv2d(Module):
 
     def forward(self, x: Any) -> Tensor:
         return ops.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
+            self.algorithm,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         told = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        defaults = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+        defaults = {
+            "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1,
+            "algorithm": "auto",
+        }  # fmt: skip
         for name, default in defaults.items():
             if getattr(self, name) != default:
                 told += f", {name}={getattr(self, name)!r}"

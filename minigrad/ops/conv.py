@@ -273,12 +273,13 @@ def conv2d(
     array([[[[0., 3., 0.]]]])
     """
     options = conv_options(x, weight, bias, stride, padding, dilation, groups)
-    _check_algorithm(algorithm, x, weight, options)
+    check_serves(algorithm, x, weight, options)
     return Conv2d.apply(x, weight, bias, **options, algorithm=algorithm)
 
 
-def _check_algorithm(algorithm: Any, x: Any, weight: Any, options: dict[str, Any]) -> None:
-    _check_name("conv2d", algorithm)
+def check_serves(algorithm: Any, x: Any, weight: Any, options: dict[str, Any]) -> None:
+    """Refuse an algorithm that cannot compute this convolution."""
+    check_algorithm("conv2d", algorithm)
     stride, dilation, groups = options["stride"], options["dilation"], options["groups"]
     case = conv_choice.Case("forward", x.dtype, x.shape, weight.shape, stride, dilation, groups)
     if algorithm != "auto" and not conv_choice.serves(algorithm, case):
@@ -290,7 +291,8 @@ def _check_algorithm(algorithm: Any, x: Any, weight: Any, options: dict[str, Any
         )
 
 
-def _check_name(name: str, algorithm: Any) -> None:
+def check_algorithm(name: str, algorithm: Any) -> None:
+    """Refuse what is no algorithm of convolution."""
     if algorithm not in ("auto", *conv_choice.ALGORITHMS):
         raise ArgumentError(
             f"{name}: algorithm is 'auto', 'winograd', 'direct', 'im2col' or 'reference', got "
@@ -325,7 +327,7 @@ def conv_algorithm(algorithm: str) -> Iterator[None]:
     >>> float(y.data[0, 0, 0, 0])
     18.0
     """
-    _check_name("conv_algorithm", algorithm)
+    check_algorithm("conv_algorithm", algorithm)
     with conv_choice.conv_algorithm(algorithm):
         yield
 

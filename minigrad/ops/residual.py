@@ -22,7 +22,7 @@ from minigrad.ops._images import check_images
 from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import ReLU, held_relu
 from minigrad.ops.arithmetic import added
-from minigrad.ops.conv import Conv2d, conv_options
+from minigrad.ops.conv import Conv2d, check_serves, conv_options
 from minigrad.ops.dropout import DropPath, kept
 from minigrad.ops.indexing import GetItem, Pad
 from minigrad.ops.norm import BatchNorm, check_norm, statistics
@@ -62,12 +62,14 @@ class Step(NamedTuple):
 
 def conv_step(
     weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1,
+    groups: int = 1, algorithm: str = "auto",
 ) -> Step:  # fmt: skip
     """:func:`~minigrad.ops.conv.conv2d` as a layer of a path, with the same arguments."""
 
     def options(x: Any, weight: Any, bias: Any) -> dict[str, Any]:
-        return conv_options(x, weight, bias, stride, padding, dilation, groups)
+        found = conv_options(x, weight, bias, stride, padding, dilation, groups)
+        check_serves(algorithm, x, weight, found)
+        return {**found, "algorithm": algorithm}
 
     return Step(Conv2d, (weight, bias), options)
 

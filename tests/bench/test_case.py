@@ -3,24 +3,28 @@
 import numpy as np
 import pytest
 
-from minigrad.bench.case import Case, Verdict, Work, verify
+from minigrad.bench.case import Case, Verdict, Work, normal, verify
+from minigrad.bench.conv_cases import ALGORITHMS, PRODUCTS
 from minigrad.bench.kernel_cases import NAMES, kernel_case
 from minigrad.bench.op_cases import STEPS, step_case
 from minigrad.bench.suites import find_case, select
 from minigrad.core.errors import ArgumentError
 
 KERNELS = [
-    *[f"{name}:2x5x7x6,9x3x3,s2,p1" for name in NAMES[:3]],
-    *[f"{name}:2x6x8x5,4x3x2,p1,d2,g2" for name in NAMES[:3]],
-    *[f"{name}:3x5x7x6" for name in NAMES[3:7]],
-    *[f"{name}:2x5x9x7,3x3,s2,p1" for name in NAMES[7:]],
+    *[f"{name}:4x5x7x6,9x3x3,s2,p1" for name in PRODUCTS],
+    *[f"{name}:2x6x8x5,4x3x2,p1,d2,g2" for name in PRODUCTS],
+    *[f"{name}:4x5x7x6,9x3x3,p1" for name in ALGORITHMS],
+    *[f"{name}:3x5x7x6" for name in NAMES if "norm" in name or name.startswith("relu")],
+    *[f"{name}:2x5x9x7,3x3,s2,p1" for name in NAMES if "pool" in name],
 ]
 OTHERS = [
     *[
-        f"{way}:{name},{'4x7' if name == 'linear' else '3x5x4x6'}"
+        f"{way}:{name},{'4x7' if name in ('linear', 'cross_entropy') else '3x5x4x6'}"
         for name in STEPS
         for way in ("forward", "backward")
     ],
+    "update:sgd,resnet20",
+    "update:adam,resnet20",
     "call:add",
     "call:greater",
     "call:concat",
@@ -125,6 +129,37 @@ def test_flops_and_bytes_are_those_of_the_definition():
     assert case.bytes == 4 * (2 * 128 * 16 * 32 * 32 + 16 * 16 * 9)
     assert kernel_case("relu_forward", "2x3x4x8").bytes == 4 * 192 * 2 + 24
     assert step_case("forward", "bn_relu,2x3x4x8").bytes == 4 * 192 * 2
+    assert kernel_case("batch_norm_add_relu_backward", "2x3x4x8").bytes == 4 * 192 * 4
+
+
+def test_algorithms_compete_where_they_can():
+    names = {
+        shape: list(kernel_case(name, shape).work(normal).contenders)
+        for name, shape in (
+            ("conv2d_forward_algorithms", "2x3x6x5,4x3x3,p1"),
+            ("conv2d_grad_weight_algorithms", "2x3x6x5,4x3x3"),
+            ("conv2d_forward_algorithms", "2x3x6x5,4x3x3,s2"),
+        )
+    }
+    exact = ["minigrad", "minigrad im2col", "minigrad direct"]
+    assert list(names.values()) == [[*exact, "minigrad winograd"], exact, exact]
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_one_wrong_entry_among_those_checked_is_enough(name, monkeypatch):
+    from minigrad import kernels
+
+    case = kernel_case(name, "9x3x6x5,19x3x3,p1")
+    right = getattr(kernels, name)
+
+    def wrong(*args):
+        out = right(*args)
+        if args[0].dtype == np.float32:
+            out[-1, -1, -1, -1] += 10
+        return out
+
+    monkeypatch.setattr(kernels, name, wrong)
+    assert not verify(case, case.work(normal))["minigrad"].right
 
 
 def test_selection_by_name_pattern_and_kind():
@@ -132,7 +167,7 @@ def test_selection_by_name_pattern_and_kind():
         "conv2d_forward:1x1x3x3,1x3x3"
     ]
     found = select(["conv2d_*:128x*"], ["kernels"])
-    assert len(found) == 18
+    assert len(found) == 20
     assert {c.name for c in select(["both"], ["engine"])} == {"both:10000"}
     with pytest.raises(ArgumentError) as caught:
         select(["nothing*"], ["ops"])

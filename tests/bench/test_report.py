@@ -8,20 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigrad import kernels
 from minigrad.bench import compare, report, roofline, runner
 from minigrad.bench.case import Case, Work
 from minigrad.bench.limits import Roofs
 from minigrad.bench.suites import find_case
 from minigrad.core.errors import DataError
+from minigrad.kernels._jit import Kernel
 
 ROOFS = Roofs(1e12, {1 << 20: 1e11, 1 << 27: 2e10})
+
+
+def run(cases, settings, tell=lambda row: None, **options):
+    return runner.run(cases, settings, ROOFS, tell, measure=lambda: ROOFS, **options)
+
+
 TABLE = Path(__file__).resolve().parents[2] / "benchmarks" / "readme_table.py"
 
 
 def measured(*names, **settings):
     told = []
     options = runner.Settings(threads=1, rounds=settings.pop("rounds", 6), **settings)
-    record = runner.run([find_case(name) for name in names], options, ROOFS, told.append)
+    record = run([find_case(name) for name in names], options, told.append)
     assert told == record["rows"]
     return record
 
@@ -83,7 +91,7 @@ def test_a_row_has_what_it_takes_to_judge_it(record):
 
 
 def test_the_text_of_a_row(record):
-    lines = list(report.row_lines(record["rows"][0]))
+    lines = list(report.row_lines(record["rows"][0], ROOFS))
     assert lines[0] == "conv2d_forward:2x16x8x8,16x3x3,p1"
     assert "GFLOP/s" in lines[1]
     assert "exact, error" in lines[1]
@@ -119,7 +127,7 @@ def test_no_case_begins_after_the_time_is_over():
     ticks = iter([0.0, 1.0, 999.0, 1000.0])
     cases = [find_case("relu_forward:1x1x2x3"), find_case("relu_backward:1x1x2x3")]
     settings = runner.Settings(threads=1, minutes=1, rounds=1)
-    found = runner.run(cases, settings, ROOFS, lambda row: None, clock=lambda: next(ticks))
+    found = run(cases, settings, clock=lambda: next(ticks))
     assert [row["name"] for row in found["rows"]] == ["relu_forward:1x1x2x3"]
     assert found["left_out"] == ["relu_backward:1x1x2x3"]
 
@@ -129,8 +137,54 @@ def test_a_wrong_result_is_recorded():
         return Work({"minigrad": lambda: np.ones(3)}, lambda: [np.zeros(3)])
 
     settings = runner.Settings(threads=1, rounds=1)
-    found = runner.run([Case("kernels", "lie", work)], settings, ROOFS, lambda row: None)
+    found = run([Case("kernels", "lie", work)], settings)
     assert [name for _, name in report.wrong_rows(found["rows"])] == ["minigrad"]
+
+
+def test_after_too_few_rounds_json_holds_nothing_that_is_no_json(tmp_path):
+    def work(draw):
+        ours, theirs = (lambda: np.ones(3)), (lambda: np.full(4, np.nan))
+        return Work({"minigrad": ours, "torch": theirs}, lambda: [np.ones(3)])
+
+    settings = runner.Settings(threads=1, rounds=1)
+    found = run([Case("kernels", "few", work)], settings)
+    report.write(found, tmp_path / "bench.json")
+    (row,) = report.read(tmp_path / "bench.json")["rows"]
+    assert row["ratios"]["torch"]["low"] is None
+    assert row["contenders"]["torch"]["check"] == {"exact": None, "error": None, "right": False}
+    assert "too few rounds to say more" in "\n".join(report.row_lines(row, ROOFS))
+    with pytest.raises(ValueError, match="JSON"):
+        report.write({"seconds": float("inf")}, tmp_path / "bench.json")
+
+
+def test_the_time_of_a_network_is_accounted_for():
+    row = measured("train:resnet20,2x3x16x16", rounds=1, memory=False)["rows"][0]
+    profile = row["profile"]
+    parts = [kernel["seconds"] for kernel in profile["kernels"].values()]
+    assert parts == sorted(parts, reverse=True)
+    assert sum(parts) + profile["outside"] == pytest.approx(profile["seconds"])
+    assert 0 < profile["outside"] < profile["seconds"]
+    conv = profile["kernels"]["conv2d_forward"]
+    assert conv["calls"] == 19
+    assert conv["flops"] == sum(  # of its three stages, from the definition
+        2 * 2 * (16 // s) ** 2 * 9 * (3 * 16 * (s == 1) + 6 * (16 * s) ** 2 - 128 * s**2 * (s > 1))
+        for s in (1, 2, 4)
+    )
+    assert 0 < sum(conv["loops"].values()) < conv["seconds"]
+    text = "\n".join(report.row_lines(row, ROOFS))
+    assert "of minigrad's" in text
+    assert "conv2d_forward, 19 calls, " in text
+    assert "outside kernels" in text
+
+
+def test_kernels_are_unwatched_again():
+    before = kernels.relu_forward, Kernel.launch
+    seen = []
+    with kernels.watch_kernels(seen.append):
+        kernels.relu_forward(np.ones((2, 3), "f"))
+    kernels.relu_forward(np.ones((2, 3), "f"))
+    assert [call.name for call in seen] == ["relu_forward"]
+    assert (kernels.relu_forward, Kernel.launch) == before
 
 
 def test_json_brings_everything_back(record, tmp_path):
@@ -145,7 +199,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         report.read(path)
     assert str(caught.value) == (
-        f"bench: results of format 1 were expected in {path}, it has format 99. "
+        f"bench: results of format 2 were expected in {path}, it has format 99. "
         "Measure again with this version."
     )
     path.write_text("no json")
@@ -202,9 +256,11 @@ def test_the_readme_gets_wins_and_losses(record):
         rival(row, [factor * t for t in row["contenders"]["minigrad"]["samples"]])
     old["environment"]["versions"]["torch"] = "2.13.0"
     text = script.table(old)
-    assert "| conv 3x3 stride 1 | 2 | **1.00** | 0.50 | 2.00 |  |" in text
-    assert "Torch is faster beyond chance in 1 of 2 cases:" in text
-    assert "- 0.50 `conv2d_grad_input:2x16x8x8,16x3x3,p1`" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| conv 3x3 stride 1")]
+    assert line.endswith("| **1.00** (0.50 to 2.00) | faster in 1, slower in 1 |")
+    assert line.count("GFLOP/s") == 2
+    assert "torch, in its better layout, is faster beyond chance in 1 of 2 cases." in text
+    assert "- 0.50 `conv2d_grad_input:2x16x8x8,16x3x3,p1`, the worst of 1 in 2" in text
     readme = f"above\n{script.BEGIN}\nold\n{script.END}\nbelow\n"
     new = script.replaced(readme, text)
     assert new == f"above\n{script.BEGIN}\n\n{text}\n{script.END}\nbelow\n"

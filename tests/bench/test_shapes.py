@@ -38,8 +38,11 @@ def test_settings_reach_their_places():
 def test_groups_of_the_report():
     assert parse_conv("128x16x32x32,16x3x3,p1").group == "conv 3x3 stride 1"
     assert parse_conv("16x64x56x56,128x1x1,s2").group == "conv 1x1 stride 2"
-    for text in (*ODD[1:], "16x3x224x224,64x7x7,s2,p3"):
-        assert parse_conv(text).group == "conv, other", text
+    assert parse_conv("16x3x224x224,64x7x7,s2,p3").group == "conv 7x7 stride 2"
+    assert {parse_conv(text).group for text in ODD} == {
+        "conv, odd sizes",
+        "conv, groups or dilation",
+    }
 
 
 def test_other_shapes():

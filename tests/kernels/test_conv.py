@@ -160,6 +160,8 @@ def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_fo
 def test_partial_sums_of_large_weights_keep_within_their_room(monkeypatch):
     case = CASES["several blocks"]
     arrays = _arrays(case, np.float32, _whole_numbers)
+    # A plan made with the usual room must not be remembered here.
+    monkeypatch.setattr(conv_direct_weight, "_plan", conv_direct_weight._plan.__wrapped__)
     for room in 0, 30_000:
         monkeypatch.setattr(conv_im2col, "PARTIAL_BYTES", room)
         monkeypatch.setattr(conv_direct_weight, "SLOT_BYTES", room)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigrad.kernels._columns import sum_differences, sum_moments, sum_squares
+from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import body, kernel
 from minigrad.kernels._runs import add_run, copy_run, zero_run
 from minigrad.kernels._simd import (
@@ -102,6 +104,63 @@ def test_runs_move_their_values_and_no_others(dtype, count):
     out = before.copy()
     zero_run(out, 3, count)
     np.testing.assert_array_equal(out, [*before[:3], *np.zeros(count), *before[3 + count :]])
+
+
+@both_dtypes
+@pytest.mark.parametrize("marked", [False, True])
+def test_columns_are_summed_where_they_are_marked(dtype, marked):
+    rng = np.random.default_rng(0)
+    x, grad_out = _whole_numbers(rng, (2, 7, 80), dtype)  # one block of four vectors does not do
+    pivot = _whole_numbers(rng, 80, dtype)
+    marks = rng.integers(0, 2, grad_out.shape) if marked else np.ones(grad_out.shape, int)
+    mask = np.packbits(marks.ravel(), bitorder="little") if marked else np.empty(0, np.uint8)
+    sums, squares, total, moment = np.full((4, 80), np.nan, dtype)
+    sum_differences(x.ravel(), pivot, sums)
+    sum_squares(x.ravel(), pivot, squares)
+    sum_moments(grad_out.ravel(), x.ravel(), mask, pivot, total, moment)
+    np.testing.assert_array_equal(sums, (x - pivot).sum(0))
+    np.testing.assert_array_equal(squares, ((x - pivot) ** 2).sum(0))
+    np.testing.assert_array_equal(total, (marks * grad_out).sum(0))
+    np.testing.assert_array_equal(moment, (marks * grad_out * (x - pivot)).sum(0))
+
+
+@body
+def _largest(x, out, place, count):
+    held = contest(x, 7)
+    for tap in range(x.shape[0]):
+        held = challenge(held, x.reshape(-1), tap * x.shape[1], tap, count)
+    settle(held, out, place, 0, count)
+
+
+@body
+def _won(grad_out, place, tap, out, count):
+    total = add_won(tile_zeros(1, 1, out), grad_out, place, 0, tap, count)
+    tile_store_columns(total, out, 0, 0, count)
+
+
+@both_dtypes
+@pytest.mark.parametrize("place_dtype", [np.uint8, np.int32])
+def test_the_larger_value_wins_in_each_of_the_first_lanes(dtype, place_dtype):
+    width = lanes(dtype)
+    x = np.random.default_rng(0).permutation(4 * width).reshape(4, width).astype(dtype)
+    x[2, 0] = np.nan
+    for count in {1, width // 2, width} - {0}:
+        out, place = np.full(width, -1, dtype), np.full(width, 99, place_dtype)
+        _largest(x, out, place, count)
+        np.testing.assert_array_equal(out, [*x.max(0)[:count], *[-1] * (width - count)])
+        winners = np.where(np.isnan(x).any(0), 2, x.argmax(0))
+        np.testing.assert_array_equal(place, [*winners[:count], *[99] * (width - count)])
+        grad_out, grad_x = np.arange(1, width + 1, dtype=dtype), np.full(width, -1, dtype)
+        _won(grad_out, place, 2, grad_x, count)
+        want = np.where(place == 2, grad_out, 0)
+        np.testing.assert_array_equal(grad_x, [*want[:count], *[-1] * (width - count)])
+
+
+def test_places_beyond_127_are_told_apart():
+    x, out, place = np.full((201, 64), -1.0), np.empty(64), np.empty(64, np.uint8)
+    x[200] = 1
+    _largest(x, out, place, lanes(x.dtype))
+    np.testing.assert_array_equal(place[: lanes(x.dtype)], 200)
 
 
 @kernel

@@ -118,7 +118,7 @@ WRONG = [
      "models.build('plain20'): an option of the network is needed, got 'shortcut'. There are "
      "num_classes, in_channels, zero_init_last, drop_path, fused."),
     (lambda: models.build("plain18", zero_init_last=True),
-     "shortcut=None: a plain net of basic blocks without zero_init_last, drop_path, fused or "
+     "shortcut=None: a plain net of basic blocks without zero_init_last, drop_path or "
      "stride_on is possible, got BasicBlock, zero_init_last. Choose the shortcut 'A', 'B' or 'C' "
      "for a residual net."),
     (lambda: models.build("resnet18", stride_on="1x1"),

@@ -9,8 +9,9 @@ import minigrad as mg
 from minigrad import kernels, nn, ops
 from minigrad.check.numeric import complex_step_gradients
 from minigrad.core import events
-from minigrad.core.errors import ArgumentError
+from minigrad.core.errors import ArgumentError, GraphError
 from minigrad.core.mode import complex_step
+from minigrad.kernels import conv_choice
 
 UNITS = {
     "basic, identity": lambda **o: nn.BasicBlock(4, 4, **o),
@@ -208,17 +209,55 @@ def test_hooks_inside_a_fused_unit_are_run():
     assert len(seen) == 1
 
 
-def test_a_fused_unit_refuses_layers_it_cannot_fuse():
-    unit = built("basic B", fused=True)
-    unit.relu1 = nn.Identity()
-    unit(mg.Tensor(image(unit)))
+class Squared(nn.Conv2d):
+    """A convolution that does something else."""
+
+    def forward(self, x):
+        return super().forward(x) ** 2
+
+
+def other_relu(unit):
     unit.relu1 = nn.Sigmoid()
-    with pytest.raises(ArgumentError) as caught:
+
+
+def other_conv(unit):
+    conv = unit.conv2
+    unit.conv2 = Squared(6, 6, 3, padding=1, bias=False).double()
+    unit.conv2.weight.data[...] = conv.weight.data
+
+
+def other_forward(unit):
+    unit.conv2.forward = lambda x: 3 * x
+
+
+@pytest.mark.parametrize("change", [other_relu, other_conv, other_forward])
+def test_a_fused_unit_runs_layers_it_does_not_know_one_by_one(change):
+    units = [built("basic B", fused=fused) for fused in (True, False)]
+    plain = units[0](mg.Tensor(image(units[0]))).data
+    for unit in units:
+        change(unit)
+    fused, composed = (unit(mg.Tensor(image(unit))).data for unit in units)
+    np.testing.assert_array_equal(fused, composed)
+    assert np.abs(fused - plain).max() > 0.1
+
+
+def test_who_looks_for_a_nan_sees_single_layers():
+    unit = built("basic B", fused=True)
+    unit.conv2.weight.data[0, 0, 0, 0] = np.nan
+    with pytest.raises(GraphError, match="conv2"), mg.detect_anomaly():
         unit(mg.Tensor(image(unit)))
-    assert str(caught.value) == (
-        "fused=True: a unit of Conv2d, BatchNorm2d, ReLU, ZeroPad, DropPath and Identity layers is "
-        "needed, this one has a Sigmoid. Set fused=False, which runs any layer."
+
+
+def test_the_algorithm_of_a_layer_is_that_of_the_fused_unit(monkeypatch):
+    unit = built("basic B", fused=True)
+    unit.conv2.algorithm = "im2col"
+    chosen, choose = [], conv_choice.choose
+    monkeypatch.setattr(
+        conv_choice, "choose", lambda case: (chosen.append(choose(case)), chosen[-1])[1]
     )
+    with kernels.use("fast"):
+        unit(mg.Tensor(image(unit)))
+    assert chosen == ["direct", "im2col", "direct"]
 
 
 def test_residual_adds_any_two_paths():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import kernels
+from minigrad import kernels, nn
 from minigrad.kernels import conv_choice
 
 rng = np.random.default_rng(0)
@@ -63,6 +63,23 @@ def test_the_table_never_gives_float64_to_winograd(chosen):
     mg.conv2d(x, weight, padding=1)
     mg.conv2d(x.astype("f"), weight.astype("f"), padding=1)
     assert chosen == ["direct", "winograd"]
+
+
+def test_a_layer_asks_for_its_algorithm_in_both_directions(chosen):
+    layer = nn.Conv2d(3, 5, 3, padding=1, algorithm="im2col")
+    layer(mg.tensor(X, requires_grad=True)).backward(np.ones((2, 5, 9, 7), "f"))
+    assert chosen == ["im2col"] * 3
+    assert repr(layer) == ("Conv2d(3, 5, kernel_size=(3, 3), padding=(1, 1), algorithm='im2col')")
+    assert list(layer.state_dict()) == ["weight", "bias"]
+
+
+def test_a_layer_refuses_what_is_no_algorithm():
+    with pytest.raises(mg.MinigradError) as caught:
+        nn.Conv2d(3, 5, 3, algorithm="fft")
+    assert str(caught.value) == (
+        "Conv2d: algorithm is 'auto', 'winograd', 'direct', 'im2col' or 'reference', got 'fft'. "
+        "Pass for example algorithm='auto'."
+    )
 
 
 def test_an_unknown_context_is_refused():

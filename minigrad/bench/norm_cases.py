@@ -1,0 +1,96 @@
+"""Batch norm in training as networks meet it: alone, before a ReLU, and before a sum and a ReLU.
+
+``batch_norm_training:SHAPE``, ``batch_norm_relu_training:SHAPE`` and
+``batch_norm_add_relu_training:SHAPE`` compute statistics and values; the same names with
+``backward`` compute all gradients. Statistics of the backward are those of the distribution x was
+drawn from, for both libraries: what the forward saves is not the backward's to compute.
+"""
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+
+from minigrad import kernels
+from minigrad.bench.case import Case, Contenders, Draw, Work
+from minigrad.bench.inputs import drawn, image_shape, sized, wide
+
+__all__ = ["EPS", "NORMS", "norm_case"]
+
+EPS = 1e-5
+_KINDS = ("batch_norm", "batch_norm_relu", "batch_norm_add_relu")
+NORMS = tuple(f"{kind}_{way}" for kind in _KINDS for way in ("training", "backward"))
+
+_GROUPS = {
+    "batch_norm": "batch norm", "batch_norm_relu": "BN+ReLU", "batch_norm_add_relu": "BN+add+ReLU",
+}  # fmt: skip
+
+
+class Rival(Protocol):
+    """Another library's batch norms."""
+
+    def batch_norm(
+        self, name: str, x: Any, other: Any, weight: Any, bias: Any, grad_out: Any
+    ) -> Contenders: ...
+
+
+def norm_case(name: str, text: str, rival: Rival | None = None) -> Case:
+    """Make the case of one of NORMS at a shape."""
+    shape = image_shape(name, text)
+    kind, _, way = name.rpartition("_")
+    run = _training if way == "training" else _backward
+
+    def work(draw: Draw) -> Work:
+        rng = np.random.default_rng(0)
+        x, other, grad_out = (drawn(draw, rng, shape) for _ in range(3))
+        weight, bias = draw(rng, shape[1:2]), draw(rng, shape[1:2])
+        prepared = _prepared(kind, x, other, weight, bias)
+        ours = {"minigrad": lambda: run(kind, x, other, weight, bias, grad_out, *prepared)}
+        given = x, other, weight, bias, grad_out
+        others = {} if rival is None else rival.batch_norm(name, *given)
+
+        def expected() -> list[np.ndarray]:
+            with kernels.use("reference"):
+                return run(kind, *map(wide, given), *prepared)
+
+        return Work(ours | others, expected)
+
+    arrays = (2 if way == "training" else 3) + (kind == "batch_norm_add_relu")
+    size = math.prod(shape)
+    group = sized(_GROUPS[kind], size)
+    return Case("kernels", f"{name}:{text}", work, 0, 4 * arrays * size, group)
+
+
+def _prepared(kind: str, x: Any, other: Any, weight: Any, bias: Any) -> tuple[Any, ...]:
+    """What the backward finds saved: mean, 1 / deviation, and the bits of the ReLU."""
+    C = x.shape[1]
+    mean, inv_std = np.zeros(C), np.ones(C)
+    if kind == "batch_norm":
+        return mean, inv_std, None
+    added = other if kind == "batch_norm_add_relu" else None
+    return mean, inv_std, kernels.batch_norm_relu_forward(x, weight, bias, mean, inv_std, added)[1]
+
+
+def _training(
+    kind: str, x: Any, other: Any, weight: Any, bias: Any, grad_out: Any, *prepared: Any
+) -> list[np.ndarray]:
+    """Statistics, then values."""
+    mean, var = kernels.batch_norm_statistics(x)
+    settings = x, weight, bias, mean, 1 / np.sqrt(var + EPS)
+    if kind == "batch_norm":
+        return [kernels.batch_norm_forward(*settings)]
+    added = other if kind == "batch_norm_add_relu" else None
+    return [kernels.batch_norm_relu_forward(*settings, added)[0]]
+
+
+def _backward(
+    kind: str, x: Any, other: Any, weight: Any, bias: Any, grad_out: Any,
+    mean: Any, inv_std: Any, mask: Any,
+) -> list[np.ndarray]:  # fmt: skip
+    """Two sums a channel, then the gradient of x; behind a sum also the gradient of the other."""
+    found = []
+    if kind == "batch_norm_add_relu":  # the other path takes what the ReLU lets through
+        grad_out, mask = kernels.relu_backward(grad_out, mask, (0, 2, 3, 1)), None
+        found = [grad_out]
+    sums = kernels.batch_norm_sums(grad_out, x, mean, inv_std, mask)
+    return [kernels.batch_norm_grad_input(grad_out, x, weight, mean, inv_std, *sums, mask), *found]

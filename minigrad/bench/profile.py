@@ -1,0 +1,112 @@
+"""Where the time of a network goes: seconds in each kernel, and outside of all of them."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minigrad import kernels
+from minigrad.bench.limits import Roofs
+
+__all__ = ["measure_profile", "profile_lines"]
+
+# Kernels with less than this part of the time are told together.
+_SMALL = 0.01
+
+_NOTHING: dict[str, Any] = {"calls": 0, "seconds": 0.0, "flops": 0, "bytes": 0}
+
+
+def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
+    """Run a warm call some times and account for its time.
+
+    Returns
+    -------
+    dict
+        ``seconds`` of one call, ``outside``, those in no kernel, and for each kernel in
+        ``kernels``, the longest first: ``calls``, ``seconds``, ``loops`` (seconds of each compiled
+        loop; the rest of the kernel's time is Python's), ``flops`` as the definition asks for
+        them, and ``bytes``, every array of a kernel moved once.
+    """
+    found: dict[str, dict[str, Any]] = {}
+
+    def tell(watched: Any) -> None:
+        mine = found.setdefault(watched.name, dict(_NOTHING, loops=Counter()))
+        mine["calls"] += 1
+        mine["seconds"] += watched.seconds
+        mine["flops"] += _flops(watched)
+        mine["bytes"] += _bytes((*watched.args, watched.result))
+        mine["loops"].update(watched.loops)
+
+    call()
+    with kernels.watch_kernels(tell):
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        seconds = time.perf_counter() - start
+    for mine in found.values():
+        mine["calls"] //= calls
+        for key in ("seconds", "flops", "bytes"):
+            mine[key] /= calls
+        mine["loops"] = {name: spent / calls for name, spent in mine["loops"].most_common()}
+    longest = sorted(found, key=lambda name: -found[name]["seconds"])
+    inside = sum(mine["seconds"] for mine in found.values())
+    return {
+        "seconds": seconds / calls,
+        "outside": seconds / calls - inside,
+        "kernels": {name: found[name] for name in longest},
+    }
+
+
+def _flops(watched: Any) -> int:
+    """Of a convolution; other kernels are limited by memory, and count as 0."""
+    args, result = watched.args, watched.result
+    out_and_weight = {
+        "conv2d_forward": lambda: (result, args[1]),
+        "conv2d_grad_input": lambda: (args[0], args[1]),
+        "conv2d_grad_weight": lambda: (args[0], result),
+    }
+    if watched.name not in out_and_weight:
+        return 0
+    out, weight = out_and_weight[watched.name]()
+    return 2 * out.size * math.prod(weight.shape[1:])
+
+
+def _bytes(values: Any) -> int:
+    if isinstance(values, np.ndarray):
+        return values.nbytes
+    return sum(map(_bytes, values)) if isinstance(values, tuple | list) else 0
+
+
+def profile_lines(profile: dict[str, Any], roofs: Roofs) -> Iterator[str]:
+    """The account as text, with the part of the roofs that each kernel reaches."""
+    whole, small = profile["seconds"], 0.0
+    yield f"  of minigrad's {1e3 * whole:.1f} ms a call:"
+    for name, mine in profile["kernels"].items():
+        if mine["seconds"] < _SMALL * whole:
+            small += mine["seconds"]
+            continue
+        told = f"{name}, {mine['calls']} calls{_rates(mine, roofs)}"
+        yield f"    {_share(mine['seconds'], whole)}  {told}"
+        loops = {loop: spent for loop, spent in mine["loops"].items() if spent > _SMALL * whole}
+        if len(mine["loops"]) > 1 and loops:
+            told = ", ".join(f"{n.strip('_')} {1e3 * s:.1f} ms" for n, s in loops.items())
+            yield f"{'':22s}in {told}"
+    if small:
+        yield f"    {_share(small, whole)}  other kernels"
+    yield f"    {_share(profile['outside'], whole)}  outside kernels"
+
+
+def _share(seconds: float, whole: float) -> str:
+    return f"{1e3 * seconds:8.1f} ms {seconds / whole:4.0%}"
+
+
+def _rates(mine: dict[str, Any], roofs: Roofs) -> str:
+    if mine["flops"]:
+        rate = mine["flops"] / mine["seconds"]
+        return f", {rate / 1e9:.0f} GFLOP/s, {rate / roofs.flops:.0%} of peak"
+    rate = mine["bytes"] / mine["seconds"]
+    copy = roofs.bandwidth(mine["bytes"] // max(1, mine["calls"]))
+    return f", {rate / 1e9:.1f} GB/s, {rate / copy:.0%} of copy"
