@@ -60,10 +60,9 @@ def _through(x: Any, path: Sequence[Step], parameters: Sequence[Any]) -> Any:
 
 def layer_names(call: Call) -> list[str]:
     """What the calls of the composed form are called, in their order."""
-    paths = [("convolution path", call.options["conv_path"])]
-    paths.append(("identity path", call.options["identity_path"]))
-    names = [f"{name}, layer {i}" for name, path in paths for i in range(len(path))]
-    return [*names, "the sum", *["the last activation"] * len(call.options["activation"])]
+    conv = [f"convolution path, layer {i}" for i, _ in enumerate(call.options["conv_path"])]
+    identity = [f"identity path, layer {i}" for i, _ in enumerate(call.options["identity_path"])]
+    return [*conv, *identity, "the sum", *("the activation" for _ in call.options["activation"])]
 
 
 def with_step(verdict: Verdict, call: Call, trial: Trial, places: list[int]) -> Verdict:
@@ -71,21 +70,21 @@ def with_step(verdict: Verdict, call: Call, trial: Trial, places: list[int]) -> 
     if 0 not in places:
         return verdict
     right = _right(call, trial, places)
-    announced = _announced(trial)
+    shares = _announced(trial) or right[:2]
     x, *parameters = trial.gradients
     split = sum(0 < i <= _parameters(call.options["conv_path"]) for i in places)
-    conv = _close([*announced[:1], *parameters[:split]], [right[0], *right[2 : 2 + split]])
-    identity = _close([*announced[1:], *parameters[split:]], [right[1], *right[2 + split :]])
+    conv = _close([shares[0], *parameters[:split]], [right[0], *right[2 : 2 + split]])
+    identity = _close([shares[1], *parameters[split:]], [right[1], *right[2 + split :]])
     if conv and identity and _close([x], [right[0] + right[1]]):
         return verdict  # less than a millionth is wrong: rounding, not a step
-    if (conv and identity) or not announced:
+    if conv and identity:
         guess = f"step 5, the sum: {_times(x, right) or verdict.guess}"
     elif not (conv or identity):
         guess = f"step 1, the gradient at the sum: {verdict.guess}"
     elif identity:
-        guess = f"step 2, the convolution path: {_factor(announced[0], right[0], verdict.guess)}"
+        guess = f"step 2, the convolution path: {_factor(shares[0], right[0], verdict.guess)}"
     else:
-        guess = f"step 3, the identity path: {_factor(announced[1], right[1], verdict.guess)}"
+        guess = f"step 3, the identity path: {_factor(shares[1], right[1], verdict.guess)}"
     return dataclasses.replace(verdict, guess=guess)
 
 
@@ -113,7 +112,7 @@ def _announced(trial: Trial) -> list[np.ndarray]:
 def _close(ours: Arrays, right: Arrays) -> bool:
     return all(
         np.allclose(a, b, rtol=1e-6, atol=1e-6 * np.abs(b).max(initial=0))
-        for a, b in zip(ours, right, strict=False)
+        for a, b in zip(ours, right, strict=True)
     )
 
 
@@ -133,5 +132,5 @@ def _times(x: np.ndarray, right: Arrays) -> str:
     times = np.linalg.lstsq(shares, x.ravel())[0]
     if not _close([(shares @ times).reshape(x.shape)], [x]):
         return ""
-    times = np.round(times, 9) + 0.0  # and not -0
-    return f"grad_x = {times[0]:.6g} * grad_conv + {times[1]:.6g} * grad_identity"
+    conv, identity = (round(float(t), 9) + 0.0 for t in times)  # and not -0
+    return f"grad_x = {conv:.6g} * grad_conv + {identity:.6g} * grad_identity"
