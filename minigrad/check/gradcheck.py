@@ -40,9 +40,9 @@ def gradcheck(
 
     Parameters
     ----------
-    target : callable or Module
+    target : callable, Module or Function class
         From tensors to a tensor or a tuple of tensors. A module is copied; its parameters are
-        checked along with its inputs.
+        checked along with its inputs. An operation's class stands for its ``apply``.
     *inputs : ndarray, Tensor, or anything else
         Arrays and tensors of floats, also inside lists, are differentiated, as float64.
     mode : str

@@ -14,6 +14,7 @@ import numpy as np
 from minigrad.check.samples import Change, is_input, unchanged
 from minigrad.core import decisions
 from minigrad.core.errors import ArgumentError, ShapeError
+from minigrad.core.function import Function
 from minigrad.core.mode import complex_step, no_grad, state
 from minigrad.core.rng import generator
 from minigrad.core.tensor import Tensor, grad
@@ -216,6 +217,8 @@ def problem_of(target: Any, inputs: Sequence[Any], frozen: bool = True) -> Probl
     Float arrays and tensors among the inputs, also inside lists, are differentiated, in float64;
     everything else is handed over as it is. A module is copied, and its parameters are inputs too.
     """
+    if isinstance(target, type) and issubclass(target, Function):
+        target = target.apply
     if not callable(target):
         raise ArgumentError(
             f"gradcheck: a function of tensors or a module is needed, got "
@@ -227,7 +230,7 @@ def problem_of(target: Any, inputs: Sequence[Any], frozen: bool = True) -> Probl
     if isinstance(target, Module):
         return _module_problem(target, places, arrays, names, frozen, _all_single(inputs))
     _some(arrays)
-    name = getattr(target, "__name__", type(target).__name__)
+    name = _name_of(target)
 
     def call(*leaves: Tensor) -> Any:
         return target(*[place(leaves, unchanged) for place in places])
@@ -237,6 +240,13 @@ def problem_of(target: Any, inputs: Sequence[Any], frozen: bool = True) -> Probl
         return leaves, _outputs_of(name, target(*[place(leaves, change) for place in places]))
 
     return Problem(name, call, arrays, names, frozen, variant=variant, single=_all_single(inputs))
+
+
+def _name_of(target: Any) -> str:
+    owner = getattr(target, "__self__", None)  # of Cube.apply that is Cube
+    if isinstance(owner, type) and issubclass(owner, Function):
+        return owner.name
+    return str(getattr(target, "__name__", type(target).__name__))
 
 
 def _all_single(value: Any) -> bool:
