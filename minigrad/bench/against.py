@@ -9,9 +9,9 @@ from minigrad.bench.case import Contenders
 from minigrad.bench.shapes import Conv
 from minigrad.core.errors import MissingExtra
 
-__all__ = ["CHANNELS_LAST", "Torch", "load_torch"]
+__all__ = ["CHANNELS_LAST", "COMPILED", "DEFAULT", "Torch", "load_torch"]
 
-CHANNELS_LAST, DEFAULT = "torch channels_last", "torch"
+CHANNELS_LAST, DEFAULT, COMPILED = "torch channels_last", "torch", "torch.compile"
 
 
 def load_torch() -> Any:

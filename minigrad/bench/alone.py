@@ -17,7 +17,7 @@ def main(name: str, contender: str, threads: int) -> None:
     set_num_threads(threads)
     rival = Torch(threads) if contender.startswith("torch") else None
     case = find_case(name, rival)
-    if case.small is not None:
+    if case.small is not None and rival is None:
         case.small(normal).contenders[contender]()
     call = case.work(normal).contenders[contender]
     print(peak_rise(lambda: [call() and None for _ in range(2)]), peak())

@@ -90,6 +90,8 @@ class Case:
         Like ``work``, on arrays small enough to be checked; None to check ``work`` itself.
     alone : bool
         Whether its peak memory is worth a process of its own for each contender.
+    algorithm : str
+        Which one minigrad's table of convolutions takes here.
     profiled : bool
         Whether to account for the time of its first contender, kernel by kernel.
     deep : bool
@@ -109,6 +111,7 @@ class Case:
     images: int = 0
     small: Callable[[Draw], Work] | None = None
     alone: bool = False
+    algorithm: str = ""
     profiled: bool = False
     deep: bool = False
 

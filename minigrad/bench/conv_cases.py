@@ -45,13 +45,16 @@ def algorithms_case(name: str, text: str, rival: Rival | None = None) -> Case:
 
 def _able(name: str, text: str) -> list[str]:
     """The algorithms that can compute a shape, the one to read first first."""
-    conv = parse_conv(text)
-    product = name.removeprefix("conv2d_").removesuffix("_algorithms")
-    case = conv_choice.Case(
-        product, np.dtype(np.float32), conv.x, conv.weight, (conv.stride,) * 2,
-        (conv.dilation,) * 2, conv.groups,
+    wanted = _wanted(name.removesuffix("_algorithms"), parse_conv(text))
+    return [a for a in ("im2col", "direct", "winograd") if conv_choice.serves(a, wanted)]
+
+
+def _wanted(kernel: str, conv: Conv) -> conv_choice.Case:
+    """What the choice of an algorithm depends on."""
+    return conv_choice.Case(
+        kernel.removeprefix("conv2d_"), np.dtype(np.float32), conv.x, conv.weight,
+        (conv.stride,) * 2, (conv.dilation,) * 2, conv.groups,
     )  # fmt: skip
-    return [a for a in ("im2col", "direct", "winograd") if conv_choice.serves(a, case)]
 
 
 def _case(
@@ -70,7 +73,10 @@ def _case(
         few = _arguments(kernel, *_reduced(kernel, conv, x, weight, grad_out, some))
         return Work(found, lambda: twin(kernel, *few), lambda result: [result[0].take(some, axis)])
 
-    return Case("kernels", f"{name}:{conv}", work, conv.flops, conv.bytes, conv.group, whole=True)
+    return Case(
+        "kernels", f"{name}:{conv}", work, conv.flops, conv.bytes, conv.group, whole=True,
+        algorithm=conv_choice.choose(_wanted(kernel, conv)),
+    )  # fmt: skip
 
 
 def _told(algorithm: str) -> str:

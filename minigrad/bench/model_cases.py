@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels, models
-from minigrad.bench.against import CHANNELS_LAST, DEFAULT, Torch
+from minigrad.bench.against import CHANNELS_LAST, COMPILED, DEFAULT, Torch
 from minigrad.bench.case import Case, Contenders, Draw, Work
 from minigrad.bench.inputs import drawn
 from minigrad.bench.mirror import mirror
@@ -139,7 +139,7 @@ def _torch_steps(kind: str, name: str, x: np.ndarray, y: np.ndarray, rival: Torc
     for layout, (images,) in rival.tensors(x).items():
         forms = [(layout, False)]
         if rival.compiled and layout == CHANNELS_LAST:
-            forms.append(("torch.compile", True))
+            forms.append((COMPILED, True))
         for contender, compiled in forms:
             model = mirror(_build(name, x.shape[1]))
             if layout != DEFAULT:

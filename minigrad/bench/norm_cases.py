@@ -58,7 +58,8 @@ def norm_case(name: str, text: str, rival: Rival | None = None) -> Case:
     arrays = (2 if way == "training" else 3) + (kind == "batch_norm_add_relu")
     size = math.prod(shape)
     group = sized(_GROUPS[kind], size)
-    return Case("kernels", f"{name}:{text}", work, 0, 4 * arrays * size, group)
+    clips = kind != "batch_norm"
+    return Case("kernels", f"{name}:{text}", work, 0, 4 * arrays * size, group, deep=clips)
 
 
 def _prepared(kind: str, x: Any, other: Any, weight: Any, bias: Any) -> tuple[Any, ...]:

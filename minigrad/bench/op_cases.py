@@ -160,6 +160,7 @@ def step_case(direction: str, text: str, rival: Torch | None = None) -> Case:
     return Case(
         "ops", f"{direction}:{text}", work, 0, moved,
         sized(group, math.prod(shape)) if moved and name != "conv_bn_relu" else group,
+        deep="relu" in name,
     )  # fmt: skip
 
 

@@ -1,12 +1,14 @@
 """Runs cases and records what came out, as plain dictionaries that JSON can keep."""
 
 import dataclasses
+import gc
 import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from minigrad.bench import limits
+from minigrad.bench.against import COMPILED
 from minigrad.bench.case import Case, Verdict, Work, normal, verify
 from minigrad.bench.limits import Roofs
 from minigrad.bench.machine import environment, load
@@ -85,6 +87,7 @@ def run(
     """
     start = clock()
     surroundings = environment()  # the load, before this run adds to it
+    gc.freeze()  # what is there now is no case's garbage: the collector need not look at it again
     rows: list[dict[str, Any]] = []
     left_out = []
     for i, case in enumerate(cases):
@@ -97,6 +100,7 @@ def run(
         rows.append(_row(case, settings, seconds))
         _measure_by(roofs, rows[-1])
         tell(rows[-1])
+    gc.unfreeze()
     again = measure()
     best = Roofs(
         max(roofs.flops, again.flops),
@@ -133,6 +137,7 @@ def _row(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
         "bytes": case.bytes,
         "per": case.per,
         "images": case.images,
+        "algorithm": case.algorithm,
         "reproduce": _reproduce(case, settings),
         "contenders": {
             name: _figures(case, timings[name], firsts[name], verdicts[name], memory.get(name))
@@ -151,7 +156,7 @@ def _memory(case: Case, work: Work, settings: Settings) -> dict[str, dict[str, i
     if not settings.memory:
         return {}
     if case.alone:
-        names = [name for name in work.contenders if name != "torch.compile"]
+        names = [name for name in work.contenders if name != COMPILED]
         found = {name: peak_alone(case.name, name, settings.threads) for name in names}
         return {n: {"rise": pair[0], "peak": pair[1]} for n, pair in found.items() if pair}
     if case.suite == "kernels":

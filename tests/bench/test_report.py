@@ -13,6 +13,7 @@ from minigrad.bench import compare, report, roofline, runner
 from minigrad.bench.case import Case, Work
 from minigrad.bench.limits import Roofs
 from minigrad.bench.suites import find_case
+from minigrad.bench.targets import target_lines
 from minigrad.core.errors import DataError
 from minigrad.kernels._jit import Kernel
 
@@ -238,6 +239,34 @@ def test_where_torch_competes_a_slower_machine_is_no_slower_code(record):
     assert all(change.yardstick == "torch channels_last" for change in found)
     slower = compare.changes(old, scaled(weather, 1.5))
     assert all(change.significant and change.ratio < 1 for change in slower)
+
+
+def test_targets_are_judged(record):
+    rows = copy.deepcopy(record["rows"])
+    for row, factor in zip(rows[:2], (2.0, 0.8), strict=True):
+        rival(row, [factor * t for t in row["contenders"]["minigrad"]["samples"]])
+    rival(rows[3], [2 * t for t in rows[3]["contenders"]["minigrad"]["samples"]], "torch")
+    rows[3]["name"], rows[3]["profile"] = "both:50", {"kernels": {}}
+    rows[3]["contenders"]["minigrad"]["rise"] = 3_000_000
+    rows[3]["contenders"]["torch"]["rise"] = 2_000_000
+    assert list(target_lines(rows)) == [
+        "targets: 1 of 3 met",
+        "  MISSED conv 3x3 stride 1 against torch channels_last: 1.15, in every row 0.9 wanted, "
+        "1.26, least 0.80 found",
+        "  met    both:* against torch: 1 wanted, 2.00 found",
+        "  MISSED memory of both:50: 2 MB wanted, 3 MB found",
+    ]
+    assert list(target_lines(record["rows"])) == []
+
+
+def test_winograd_alone_may_claim_more_than_the_peak(record):
+    loud = copy.deepcopy(record)
+    row = loud["rows"][0]
+    rival(row, [1.0] * 6)
+    for figures in row["contenders"].values():
+        figures["of_peak"] = 1.3
+    row["algorithm"] = "winograd"
+    assert [n for _, n in report.above_roof(loud["rows"], loud["roofs"])] == ["torch channels_last"]
 
 
 def test_the_roofline_is_drawn(record, tmp_path):
