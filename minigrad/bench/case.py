@@ -88,8 +88,9 @@ class Case:
         Images in a call, for a rate; 0 where there are none.
     small : callable or None
         Like ``work``, on arrays small enough to be checked; None to check ``work`` itself.
-    alone : bool
-        Whether its peak memory is worth a process of its own for each contender.
+    alone : callable or None
+        From the name of a contender to nothing but it, where its peak memory is worth a process of
+        its own.
     algorithm : str
         Which one minigrad's table of convolutions takes here.
     profiled : bool
@@ -110,7 +111,7 @@ class Case:
     per: int = 1
     images: int = 0
     small: Callable[[Draw], Work] | None = None
-    alone: bool = False
+    alone: Callable[[str], Callable[[], Any]] | None = None
     algorithm: str = ""
     profiled: bool = False
     deep: bool = False

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad import kernels, models
 from minigrad.bench.against import CHANNELS_LAST, COMPILED, DEFAULT, Torch
-from minigrad.bench.case import Case, Contenders, Draw, Work
+from minigrad.bench.case import Case, Draw, Work, normal
 from minigrad.bench.inputs import drawn
 from minigrad.bench.mirror import mirror
 from minigrad.bench.shapes import parse_shape
@@ -61,14 +61,20 @@ def model_case(kind: str, text: str, rival: Torch | None = None) -> Case:
     def work_of(shape: tuple[int, ...]) -> Callable[[Draw], Work]:
         return lambda draw: _work(kind, name, shape, draw, rival)
 
+    small = (_SMALL[0], shape[1], *_SMALL[2:])
+
+    def alone(contender: str) -> Callable[[], Any]:
+        _makers(kind, name, *_batch(small, normal), rival)[contender]()()  # loads what it calls
+        return _makers(kind, name, *_batch(shape, normal), rival)[contender]()
+
     return Case(
         "models",
         f"{kind}:{text}",
         work_of(shape),
         group=kind,
         images=shape[0],
-        small=work_of((*_SMALL[:1], shape[1], *_SMALL[2:])),
-        alone=kind != "infer",
+        small=work_of(small),
+        alone=None if kind == "infer" else alone,
         deep=True,
         profiled=True,
     )
@@ -88,25 +94,40 @@ def _build(name: str, C: int, **options: Any) -> Module:
 
 
 def _work(kind: str, name: str, shape: tuple[int, ...], draw: Draw, rival: Torch | None) -> Work:
-    N, C, _, _ = shape
-    rng = np.random.default_rng(0)
-    x, y = drawn(draw, rng, shape), rng.integers(0, 10, N)
-    contenders: Contenders = {}
-    if kind == "infer":
-        contenders["minigrad"] = _our_step(kind, fold_batch_norm(_build(name, C)), x, y)
-        contenders["minigrad unfolded"] = _our_step(kind, _build(name, C), x, y)
-    else:
-        contenders["minigrad"] = _our_step(kind, _build(name, C), x, y)
-    if kind == "train" and not name.startswith("plain"):
-        contenders["minigrad composed"] = _our_step(kind, _build(name, C, fused=False), x, y)
-    if rival is not None:
-        contenders |= _torch_steps(kind, name, x, y, rival)
+    x, y = _batch(shape, draw)
+    makers = _makers(kind, name, x, y, rival)
 
     def expected() -> list[np.ndarray]:
         with kernels.use("reference"):
-            return _our_step(kind, _build(name, C).double(), x.astype(np.float64), y)()
+            return _our_step(kind, _build(name, shape[1]).double(), x.astype(np.float64), y)()
 
-    return Work(contenders, expected)
+    return Work({contender: make() for contender, make in makers.items()}, expected)
+
+
+def _batch(shape: tuple[int, ...], draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return drawn(draw, rng, shape), rng.integers(0, 10, shape[0])
+
+
+def _makers(
+    kind: str, name: str, x: np.ndarray, y: np.ndarray, rival: Torch | None
+) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """The contenders by name, each to be made when it is wanted, for it takes time and memory."""
+
+    def ours(**options: Any) -> Callable[[], Any]:
+        return _our_step(kind, _build(name, x.shape[1], **options), x, y)
+
+    makers: dict[str, Callable[[], Callable[[], Any]]] = {"minigrad": ours}
+    if kind == "infer":
+        makers["minigrad"] = lambda: _our_step(
+            kind, fold_batch_norm(_build(name, x.shape[1])), x, y
+        )
+        makers["minigrad unfolded"] = ours
+    if kind == "train" and not name.startswith("plain"):
+        makers["minigrad composed"] = lambda: ours(fused=False)
+    if rival is not None:
+        makers |= _torch_makers(kind, name, x, y, rival)
+    return makers
 
 
 def _our_step(kind: str, model: Module, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
@@ -133,21 +154,27 @@ def _our_step(kind: str, model: Module, x: np.ndarray, y: np.ndarray) -> Callabl
     return step
 
 
-def _torch_steps(kind: str, name: str, x: np.ndarray, y: np.ndarray, rival: Torch) -> Contenders:
+def _torch_makers(
+    kind: str, name: str, x: np.ndarray, y: np.ndarray, rival: Torch
+) -> dict[str, Callable[[], Callable[[], Any]]]:
     torch = rival.torch
-    found: Contenders = {}
-    for layout, (images,) in rival.tensors(x).items():
-        forms = [(layout, False)]
-        if rival.compiled and layout == CHANNELS_LAST:
-            forms.append((COMPILED, True))
-        for contender, compiled in forms:
-            model = mirror(_build(name, x.shape[1]))
-            if layout != DEFAULT:
-                model = model.to(memory_format=torch.channels_last)
-            # A compiled network shares its parameters with the one it is made of.
-            called = torch.compile(model) if compiled else model
-            found[contender] = _torch_step(kind, rival, model, called, images, torch.tensor(y))
-    return found
+
+    def make(layout: str, compiled: bool) -> Callable[[], Any]:
+        model = mirror(_build(name, x.shape[1]))
+        if layout == CHANNELS_LAST:
+            model = model.to(memory_format=torch.channels_last)
+        (images,) = rival.tensors(x)[layout]
+        # A compiled network shares its parameters with the one it is made of.
+        called = torch.compile(model) if compiled else model
+        return _torch_step(kind, rival, model, called, images, torch.tensor(y))
+
+    makers: dict[str, Callable[[], Callable[[], Any]]] = {
+        CHANNELS_LAST: lambda: make(CHANNELS_LAST, False),
+        DEFAULT: lambda: make(DEFAULT, False),
+    }
+    if rival.compiled:
+        makers[COMPILED] = lambda: make(CHANNELS_LAST, True)
+    return makers
 
 
 def _torch_step(
