@@ -20,9 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels._jit import body
+from minigrad.kernels._layout import remembered
 from minigrad.kernels._runs import copy_run, zero_run
 from minigrad.kernels._simd import ROWS
-from minigrad.kernels.conv_geometry import Geometry, inside, remembered
+from minigrad.kernels.conv_geometry import Geometry, inside
 
 # The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
 # The first fills the registers. Each one is compiled, so they are few.
