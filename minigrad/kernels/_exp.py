@@ -63,6 +63,6 @@ def exp(x):
     return np.exp(x)
 
 
-@numba.extending.overload(exp)
+@numba.extending.overload(exp, inline="always")
 def _choose(x):
     return _exp32 if x == types.float32 else lambda x: np.exp(x)

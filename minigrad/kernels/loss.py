@@ -40,7 +40,13 @@ def _sum(p):
 
 
 @body
-def _row_forward(x, label, base, hit, p):
+def _any(weights):
+    """Tell whether any class has a weight, as with smoothed labels."""
+    return (weights != 0).any()
+
+
+@body
+def _row_forward(x, label, base, smoothed, hit, p):
     """Fill p with the softmax of the row x, and return the loss."""
     peak = _peak(x)
     for c in range(x.size):
@@ -53,7 +59,7 @@ def _row_forward(x, label, base, hit, p):
         return 0.0
     log_total = np.log(total)
     loss = hit[label] * (log_total - (x[label] - peak))  # -log p of the label
-    for c in range(x.size):
+    for c in range(x.size if smoothed else 0):
         if base[c] != 0:  # a class of no weight adds 0, also where log p is -Inf
             loss += base[c] * (log_total - (x[c] - peak))
     return loss
@@ -61,10 +67,11 @@ def _row_forward(x, label, base, hit, p):
 
 @kernel
 def _forward_loop(logits, labels, base, hit, losses, probabilities, chunks):
+    smoothed = _any(base)
     for chunk in prange(chunks):
         start, stop = chunk_bounds(chunk, chunks, labels.size)
         for r in range(start, stop):
-            losses[r] = _row_forward(logits[r], labels[r], base, hit, probabilities[r])
+            losses[r] = _row_forward(logits[r], labels[r], base, smoothed, hit, probabilities[r])
 
 
 def _chunks_of_rows(R: int, C: int) -> int:
@@ -85,24 +92,24 @@ def softmax_cross_entropy_forward(
 
 
 @body
-def _row_backward(grad_loss, p, label, base, hit, grad_x):
+def _row_backward(grad_loss, p, label, base, spread, hit, grad_x):
     if label < 0:
         grad_x[:] = 0
         return
-    mass = hit[label]
+    mass = p.dtype.type(spread + hit[label])
     for c in range(p.size):
-        mass += base[c]
-    for c in range(p.size):
-        q = base[c] + hit[c] if c == label else base[c]
-        grad_x[c] = grad_loss * (p[c] * mass - q)
+        grad_x[c] = grad_loss * (p[c] * mass - base[c])
+    grad_x[label] = grad_loss * (p[label] * mass - (base[label] + hit[label]))
 
 
 @kernel
 def _backward_loop(grad_losses, probabilities, labels, base, hit, grad_logits, chunks):
+    spread = _sum(base)
     for chunk in prange(chunks):
         start, stop = chunk_bounds(chunk, chunks, labels.size)
         for r in range(start, stop):
-            _row_backward(grad_losses[r], probabilities[r], labels[r], base, hit, grad_logits[r])
+            grad_x = grad_logits[r]
+            _row_backward(grad_losses[r], probabilities[r], labels[r], base, spread, hit, grad_x)
 
 
 def softmax_cross_entropy_backward(

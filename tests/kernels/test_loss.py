@@ -102,6 +102,14 @@ def test_the_serial_and_the_parallel_build_give_the_same_bits():
         np.testing.assert_array_equal(a, b)
 
 
+def test_weights_that_sum_to_nothing_still_count():
+    base, hit = np.array([1.0, -1.0, 0.0]), np.zeros(3)
+    losses, _ = kernels.softmax_cross_entropy_forward(
+        np.array([[0.0, 3.0, 1.0]]), np.array([2]), base, hit
+    )
+    np.testing.assert_allclose(losses, [3.0])  # -log p_0 + log p_1
+
+
 @body
 def _exponentials(x, out):
     for i in range(x.size):
