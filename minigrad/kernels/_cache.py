@@ -33,6 +33,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 config: Any = numba.config  # Any: it makes its names while it runs
@@ -62,8 +63,12 @@ class _ForgivingCache(FunctionCache):
     _impl_class = _CheckedEntry
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        # Numba's own first loads all it knows of NumPy, which takes a third of a second and serves
+        # compiling. What is compiled needs only what allocates memory.
+        rtsys.initialize(target_context)
         try:
-            return super().load_overload(sig, target_context)
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
         except Exception:  # unpickling broken bytes may raise anything
             try:
                 self.flush()

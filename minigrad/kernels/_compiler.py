@@ -10,6 +10,7 @@ them. Other users of Numba in the same process can link to them as to any other.
 """
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,8 +117,21 @@ class WholeCompiler(Compiler):
         library = _Whole(maker, self.state.func_id.func_qualname)
         library.enable_object_caching()  # the disk cache wants the machine code
         self.state.library = library
-        with _parts(maker, self.state.targetctx, cpu_target.target_context):
+        with _parts(maker, self.state.targetctx, cpu_target.target_context), _no_collection():
             return super()._compile_core()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the search for garbage, which goes through all that the compiler makes, in vain."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _maker(context: Any) -> codegen.JITCPUCodegen:

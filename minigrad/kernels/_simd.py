@@ -31,15 +31,20 @@ from numba.extending import models, register_jitable, register_model
 
 __all__ = [
     "ROWS",
+    "SPREAD",
     "VECTORS",
     "VECTOR_BITS",
     "Tile",
     "lanes",
     "lanes_of",
     "tile_add",
+    "tile_by_lane",
+    "tile_gather",
     "tile_load",
+    "tile_load_columns",
     "tile_multiply",
     "tile_outer",
+    "tile_spread",
     "tile_store",
     "tile_store_columns",
     "tile_subtract",
@@ -78,6 +83,9 @@ VECTOR_BITS = _vector_bits()
 _registers = 32 if _host_has("avx512vl") or platform.machine() in ("aarch64", "arm64") else 16
 VECTORS = 2
 ROWS = (_registers - VECTORS - 1) // VECTORS  # 14, or 6
+
+# The most lanes that ``tile_spread`` gives one value.
+SPREAD = 8
 
 
 def lanes(dtype: Any) -> int:
@@ -157,14 +165,32 @@ class _Emitter:
     def store_first(self, value: ir.Value, pointer: ir.Value, count: ir.Value) -> None:
         """Write so many lanes of a vector: none where count is 0 or less, at most all of them."""
         lanes, bits = self.tile.lanes, self.tile.dtype.bitwidth
-        counts = ir.VectorType(count.type, lanes)
-        wanted = self.builder.icmp_signed(
-            "<", ir.Constant(counts, list(range(lanes))), self.splat(count, counts)
-        )
         place = self.builder.bitcast(pointer, self.tile.vector.as_pointer())
         alignment = ir.IntType(32)(bits // 8)
         name = f"llvm.masked.store.v{lanes}f{bits}.p0"
-        self.call(name, ir.VoidType(), [value, place, alignment, wanted])
+        self.call(name, ir.VoidType(), [value, place, alignment, self.first(count)])
+
+    def load_first(self, pointer: ir.Value, count: ir.Value) -> ir.Value:
+        """Read so many lanes of a vector, zeros for the rest."""
+        lanes, bits = self.tile.lanes, self.tile.dtype.bitwidth
+        place = self.builder.bitcast(pointer, self.tile.vector.as_pointer())
+        zeros = ir.Constant(self.tile.vector, None)
+        name = f"llvm.masked.load.v{lanes}f{bits}.p0"
+        alignment = ir.IntType(32)(bits // 8)
+        return self.call(name, self.tile.vector, [place, alignment, self.first(count), zeros])
+
+    def first(self, count: ir.Value) -> ir.Value:
+        """Mark the first so many lanes."""
+        return self.builder.icmp_signed("<", self.numbers(count.type), self.splat_of(count))
+
+    def numbers(self, kind: ir.Type) -> ir.Value:
+        """Number the lanes."""
+        lanes = self.tile.lanes
+        return ir.Constant(ir.VectorType(kind, lanes), list(range(lanes)))
+
+    def splat_of(self, scalar: ir.Value) -> ir.Value:
+        """Fill a vector as long as the tile's with one value of any type."""
+        return self.splat(scalar, ir.VectorType(scalar.type, self.tile.lanes))
 
     def splat(self, scalar: ir.Value, vector: ir.VectorType) -> ir.Value:
         """Fill a vector with one value."""
@@ -213,6 +239,48 @@ def tile_load(typing_context, tile, array, at, row):
         return value
 
     return tile(tile, array, types.intp, types.intp), emit
+
+
+@intrinsic
+def tile_load_columns(typing_context, tile, array, at, row, columns):
+    """Read the first so many columns of a tile, as ``tile_load`` does, and zeros for the rest."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, array_value, at, row, columns = args
+        to = _Emitter(context, builder, tile)
+        start = to.place(array, array_value, at)
+        for index, m, v in tile.cells:
+            left = builder.sub(columns, ir.Constant(columns.type, v * tile.lanes))
+            held = to.load_first(to.cell(start, row, m, v), left)
+            value = builder.insert_value(value, held, index)
+        return value
+
+    index = types.intp
+    return tile(tile, array, index, index, index), emit
+
+
+@intrinsic
+def tile_gather(typing_context, tile, array, at, step, count):
+    """Read the only vector of a tile: values ``step`` elements apart, so many, and then zeros."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, array_value, at, step, count = args
+        to = _Emitter(context, builder, tile)
+        first = builder.ptrtoint(to.place(array, array_value, at), step.type)
+        size = ir.Constant(step.type, tile.dtype.bitwidth // 8)
+        steps = builder.mul(to.numbers(step.type), to.splat_of(builder.mul(step, size)))
+        addresses = builder.add(to.splat_of(first), steps)
+        pointers = ir.VectorType(to.place(array, array_value, at).type, tile.lanes)
+        name = f"llvm.masked.gather.v{tile.lanes}f{tile.dtype.bitwidth}.v{tile.lanes}p0"
+        alignment = ir.IntType(32)(tile.dtype.bitwidth // 8)
+        held = to.call(name, tile.vector, [
+            builder.inttoptr(addresses, pointers), alignment, to.first(count),
+            ir.Constant(tile.vector, None),
+        ])  # fmt: skip
+        return builder.insert_value(value, held, 0)
+
+    index = types.intp
+    return tile(tile, array, index, index, index), emit
 
 
 @intrinsic
@@ -285,6 +353,53 @@ def _by_vectors(tile: Tile, operation: str) -> Any:
 
 
 @intrinsic
+def tile_by_lane(typing_context, tile, a, a_at, a_row, b, b_at):
+    """Add products lane by lane: ``tile[m] += a[a_at + m a_row:] * b[b_at:]``, for each row."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, a_value, a_at, a_row, b_value, b_at = args
+        to = _Emitter(context, builder, tile)
+        a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
+        factors = [to.load(to.cell(b_start, b_at, 0, v)) for v in range(tile.vectors)]
+        for index, m, v in tile.cells:
+            held = builder.extract_value(value, index)
+            total = to.multiply_add(to.load(to.cell(a_start, a_row, m, v)), factors[v], held)
+            value = builder.insert_value(value, total, index)
+        return value
+
+    index = types.intp
+    return tile(tile, a, index, index, b, index), emit
+
+
+@intrinsic
+def tile_spread(typing_context, tile, size, part):
+    """Give ``size`` lanes at a time the value of one of them: of 1, 2, ... SPREAD lanes."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, size, part = args
+        start, end = builder.block, builder.append_basic_block()
+        held = builder.extract_value(value, 0)
+        ways = builder.switch(builder.add(size, part), end)  # 4 + 1: 4 lanes, all like the second
+        results = [(held, start)]
+        for way in range(2, 2 * min(tile.lanes, SPREAD)):
+            count = 1 << (way.bit_length() - 1)
+            lanes = [lane - lane % count + way - count for lane in range(tile.lanes)]
+            block = builder.append_basic_block()
+            ways.add_case(ir.Constant(size.type, way), block)
+            builder.position_at_end(block)
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), tile.lanes), lanes)
+            results.append((builder.shuffle_vector(held, held, mask), block))
+            builder.branch(end)
+        builder.position_at_end(end)
+        spread = builder.phi(tile.vector)
+        for result, block in results:
+            spread.add_incoming(result, block)
+        return builder.insert_value(value, spread, 0)
+
+    return tile(tile, types.intp, types.intp), emit
+
+
+@intrinsic
 def tile_add(typing_context, x, y):
     """Add two tiles of one size."""
     return _by_vectors(x, "fadd")
@@ -305,9 +420,13 @@ def tile_multiply(typing_context, x, y):
 if config.DISABLE_JIT:
     from minigrad.kernels._simd_plain import (
         tile_add,
+        tile_by_lane,
+        tile_gather,
         tile_load,
+        tile_load_columns,
         tile_multiply,
         tile_outer,
+        tile_spread,
         tile_store,
         tile_store_columns,
         tile_subtract,

@@ -21,6 +21,21 @@ def tile_load(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> np.ndar
     return array[_places(tile, at, row)]
 
 
+def tile_load_columns(
+    tile: np.ndarray, array: np.ndarray, at: int, row: int, columns: int
+) -> np.ndarray:
+    """Read the first so many columns of a tile, and zeros for the rest."""
+    held = np.zeros_like(tile)
+    columns = max(columns, 0)
+    held[:, :columns] = array[_places(tile[:, :columns], at, row)]
+    return held
+
+
+def tile_gather(tile: np.ndarray, array: np.ndarray, at: int, step: int, count: int) -> np.ndarray:
+    """Read the only vector of a tile, which holds one element here."""
+    return tile_load_columns(tile, array, at, step, count)
+
+
 def tile_store(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:
     """Write a tile."""
     array[_places(tile, at, row)] = tile
@@ -41,6 +56,18 @@ def tile_outer(
     a_values = a[a_at + a_row * np.arange(rows)]
     b_values = b[b_at + b_vector * np.arange(vectors)]
     return tile + a_values[:, None] * b_values
+
+
+def tile_by_lane(
+    tile: np.ndarray, a: np.ndarray, a_at: int, a_row: int, b: np.ndarray, b_at: int
+) -> np.ndarray:
+    """Add products lane by lane."""
+    return tile + a[_places(tile, a_at, a_row)] * b[b_at + np.arange(tile.shape[1])]
+
+
+def tile_spread(tile: np.ndarray, size: int, part: int) -> np.ndarray:
+    """Give each lane the value of one of its neighbours; a vector has one lane here."""
+    return tile
 
 
 def tile_add(x: np.ndarray, y: np.ndarray) -> np.ndarray:

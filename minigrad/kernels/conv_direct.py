@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigrad.kernels import conv_small_groups
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
 from minigrad.kernels._simd import (
@@ -44,17 +45,25 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
+from minigrad.kernels.conv_pack import pack_weight
 from minigrad.kernels.conv_window import (
     LOW,
     TALL,
+    Places,
+    Plan,
     Window,
     fill_window,
-    strip_start,
+    place_strips,
     strips_in,
     tile_for,
     window_of,
 )
 from minigrad.kernels.gemm import whole_vectors
+
+# A single vector of filters leaves registers for a taller strip: 8 pixels with AVX-512, and most
+# rows divide by that.
+ALONE = TALL + 1
+TILES = ((TALL, 2), (LOW, 2), (ALONE, 1), (1, 1))
 
 # A chunk's window and outputs should stay in the second cache while all filters pass.
 CHUNK_BYTES = 256 * 1024
@@ -64,27 +73,6 @@ LEAST_PIXELS = 196
 
 # Into how many chunks a small problem is cut.
 CHUNKS = 16
-
-
-class Places(NamedTuple):
-    """Where output pixel (n, oh, ow) is written: start + n * image + oh * row + ow * pixel."""
-
-    start: int
-    image: int
-    row: int
-    pixel: int
-
-
-class Plan(NamedTuple):
-    """How the work is cut: strips over (N, OH, strips of a row), and vectors of filters."""
-
-    height: int  # of a strip
-    wide: int  # vectors of filters in a tile
-    row_strips: int  # strips in a row
-    strips: int
-    block: int  # strips in a chunk
-    vectors: int  # of filters in a group, filled up to whole tiles
-    parts: int  # chunks over the vectors
 
 
 def conv2d_forward(
@@ -195,6 +183,9 @@ def _convolve(
     out: np.ndarray,
 ) -> None:
     """Write the convolution of x, in channels-last order, to places in out."""
+    if conv_small_groups.serves(g, x.dtype):
+        conv_small_groups.convolve(x, weight, taps, transposed, bias, g, places, out)
+        return
     if g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW):
         g, places = _one_row(g, places)
     window = window_of(g)
@@ -227,7 +218,7 @@ def _one_row(g: Geometry, places: Places) -> tuple[Geometry, Places]:
 def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
     """Cut the work by its shape alone."""
     vectors = whole_vectors(g.filters, np.dtype(f"f{itemsize}"))
-    height, wide = tile_for(g.OW, vectors)
+    height, wide = tile_for(g.OW, vectors, TILES)
     row_strips = strips_in(g.OW, height)
     strips = g.N * g.OH * row_strips
     pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * itemsize
@@ -239,61 +230,6 @@ def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
     tiles = strips_in(vectors, wide)
     parts = max(min(tiles, CHUNKS // max(chunks_of(strips, block), 1)), 1)
     return Plan(height, wide, row_strips, strips, block, tiles * wide, parts)
-
-
-def pack_weight(
-    weight: np.ndarray, g: Geometry, vectors: int, taps: np.ndarray, transposed: bool
-) -> np.ndarray:
-    """Bring the weight to the form that tiles read: (groups, vectors, taps, channels, lanes).
-
-    Parameters
-    ----------
-    weight : ndarray, shape (F, C/groups, KH, KW)
-    g : Geometry
-        Of the convolution to be done, with its own filters and channels.
-    vectors : int
-        How many for each group.
-    taps : ndarray of intp
-        Which taps, counted over (KH, KW).
-    transposed : bool
-        Filters become channels and channels filters, as the gradient with respect to x needs.
-    """
-    weight = np.ascontiguousarray(weight)
-    rows, columns, KH, KW = weight.shape
-    strides = (KH * KW, columns * KH * KW) if transposed else (columns * KH * KW, KH * KW)
-    group = rows // g.groups * columns * KH * KW
-    packed = np.empty(g.groups * vectors * g.taps * lanes(weight.dtype), weight.dtype)
-    _pack_loop.launch(packed.size, weight.reshape(-1), g, group, *strides, taps, vectors, packed)
-    return packed
-
-
-@kernel
-def _pack_loop(weight, g, group, filter_step, channel_step, taps, vectors, packed):
-    size = g.taps * lanes_of(packed)  # of one vector of filters
-    for chunk in prange(packed.size // max(size, 1)):
-        first = chunk % vectors * lanes_of(packed)
-        start = chunk // vectors * group + first * filter_step
-        filters = max(min(g.filters - first, lanes_of(packed)), 0)
-        _pack_vector(
-            weight, start, filters, g.channels, filter_step, channel_step, taps, packed,
-            chunk * size,
-        )  # fmt: skip
-
-
-@body
-def _pack_vector(
-    weight, start, filters, channels, filter_step, channel_step, taps, packed, packed_at
-):
-    """Pack one vector of filters, with zeros for those it has too few."""
-    width = lanes_of(packed)
-    for c in range(channels):
-        for tap in range(taps.size):
-            at = start + c * channel_step + taps[tap]
-            to = packed_at + (tap * channels + c) * width
-            for f in range(filters):
-                packed[to + f] = weight[at + f * filter_step]
-            for f in range(filters, width):
-                packed[to + f] = 0
 
 
 @kernel
@@ -310,7 +246,7 @@ def _convolve_loop(x, weight, bias, g, window, places, plan, out):
 def _convolve_chunk(x, weight, bias, g, window, places, plan, first, last, part, out):
     """Compute the strips from ``first`` up to ``last``, for one part of the filters."""
     seen, written = np.empty(last - first, np.intp), np.empty(last - first, np.intp)
-    top_row, rows = _place_strips(g, window, places, plan, first, last, seen, written)
+    top_row, rows = place_strips(g, window, places, plan, first, last, seen, written)
     values = x
     if window.copied:
         values = np.empty(rows * window.width * window.pixel, x.dtype)
@@ -322,26 +258,6 @@ def _convolve_chunk(x, weight, bias, g, window, places, plan, first, last, part,
         _convolve_group(
             values, weight, bias, g, window, plan, group, part, seen, written, places.pixel, out
         )
-
-
-@body
-def _place_strips(g, window, places, plan, first, last, seen, written):
-    """List where strips begin, in the window and in out; return the window's rows."""
-    n = first // (g.OH * plan.row_strips)
-    oh, strip = first // plan.row_strips % g.OH, first % plan.row_strips
-    top_row = n * window.height + oh * g.stride_h
-    row = top_row
-    for i in range(last - first):
-        row = n * window.height + oh * g.stride_h
-        ow = strip_start(strip, plan.height, g.OW)
-        seen[i] = ((row - top_row) * window.width + ow * g.stride_w) * window.pixel
-        written[i] = places.start + n * places.image + oh * places.row + ow * places.pixel
-        strip += 1
-        if strip == plan.row_strips:
-            strip, oh = 0, oh + 1
-            if oh == g.OH:
-                oh, n = 0, n + 1
-    return top_row, row - top_row + (g.KH - 1) * g.dilation_h + 1
 
 
 @body
@@ -361,9 +277,9 @@ def _convolve_group(
                 tile_zeros(LOW, 2, out),
                 values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
             )  # fmt: skip
-        elif plan.height == TALL:
+        elif plan.height == ALONE:
             _strips(
-                tile_zeros(TALL, 1, out),
+                tile_zeros(ALONE, 1, out),
                 values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
             )  # fmt: skip
         else:

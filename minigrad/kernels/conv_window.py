@@ -29,6 +29,9 @@ from minigrad.kernels.conv_geometry import Geometry, inside, remembered
 TALL, LOW = ROWS // 2, (ROWS // 2 + 1) // 2
 TILES = ((TALL, 2), (LOW, 2), (TALL, 1), (1, 1))
 
+# What the cache holds and moves as one.
+LINE_BYTES = 64
+
 
 class Window(NamedTuple):
     """How the values that a filter sees lie in memory, counted in values."""
@@ -41,6 +44,27 @@ class Window(NamedTuple):
     run: int  # values in each
     right: int  # from a run to the next
     down: int  # from a filter row to the next
+
+
+class Places(NamedTuple):
+    """Where output pixel (n, oh, ow) is written: start + n * image + oh * row + ow * pixel."""
+
+    start: int
+    image: int
+    row: int
+    pixel: int
+
+
+class Plan(NamedTuple):
+    """How the work is cut: strips over (N, OH, strips of a row), and vectors of filters."""
+
+    height: int  # of a strip
+    wide: int  # vectors of filters in a tile
+    row_strips: int  # strips in a row
+    strips: int
+    block: int  # strips in a chunk
+    vectors: int  # of filters in a group, filled up to whole tiles
+    parts: int  # chunks over the vectors
 
 
 @remembered
@@ -56,6 +80,14 @@ def window_of(g: Geometry) -> Window:
     runs, run = (1, g.KW * g.channels) if neighbours else (g.KW, g.channels)
     right, down = g.dilation_w * pixel, g.dilation_h * width * pixel
     return Window(int(copied), height, width, pixel, runs, run, right, down)
+
+
+@body
+def empty_aligned(size, like):
+    """Make an array, values undefined, whose vectors do not straddle two lines of the cache."""
+    memory = np.empty(size + LINE_BYTES // like.itemsize, like.dtype)
+    start = -memory.ctypes.data % LINE_BYTES // like.itemsize
+    return memory[start : start + size]
 
 
 @body
@@ -81,7 +113,9 @@ def fill_window(x, g, window, group, top_row, rows, values):
             zero_run(values, to, row)
 
 
-def tile_for(length: int, vectors: int) -> tuple[int, int]:
+def tile_for(
+    length: int, vectors: int, tiles: tuple[tuple[int, int], ...] = TILES
+) -> tuple[int, int]:
     """Choose the tile for rows of so many neighbours and for so many vectors of filters.
 
     A tile takes as long as it has sums, and a little to read what these share; the smallest one
@@ -92,7 +126,7 @@ def tile_for(length: int, vectors: int) -> tuple[int, int]:
         height, wide = tile
         return strips_in(length, height) * strips_in(vectors, wide) * (max(height * wide, 4) + 1)
 
-    return min((tile for tile in TILES if tile[0] <= max(length, 1)), key=cost)
+    return min((tile for tile in tiles if tile[0] <= max(length, 1)), key=cost)
 
 
 def strips_in(length: int, height: int) -> int:
@@ -111,3 +145,23 @@ def strip_rows(length: int, height: int) -> np.ndarray:
     place = np.arange(length)
     strip = place // height
     return strip * height + place - np.minimum(strip * height, length - height)
+
+
+@body
+def place_strips(g, window, places, plan, first, last, seen, written):
+    """List where strips begin, in the window and in out; return the window's rows."""
+    n = first // (g.OH * plan.row_strips)
+    oh, strip = first // plan.row_strips % g.OH, first % plan.row_strips
+    top_row = n * window.height + oh * g.stride_h
+    row = top_row
+    for i in range(last - first):
+        row = n * window.height + oh * g.stride_h
+        ow = strip_start(strip, plan.height, g.OW)
+        seen[i] = ((row - top_row) * window.width + ow * g.stride_w) * window.pixel
+        written[i] = places.start + n * places.image + oh * places.row + ow * places.pixel
+        strip += 1
+        if strip == plan.row_strips:
+            strip, oh = 0, oh + 1
+            if oh == g.OH:
+                oh, n = 0, n + 1
+    return top_row, row - top_row + (g.KH - 1) * g.dilation_h + 1

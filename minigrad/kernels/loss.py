@@ -6,6 +6,7 @@ exponential is 1. Sums run over one row, in double precision and in the order of
 
 import numpy as np
 
+from minigrad.kernels._exp import exp
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 
 # An exponential costs about as much as so many elementary operations.
@@ -13,18 +14,41 @@ _EXP = 8
 
 
 @body
+def _peak(x):
+    """Return the largest value of a row; with a NaN in the row, any value."""
+    lanes = min(16, x.size)
+    best = x[:lanes].copy()  # so many contests side by side, each in a place of its own
+    for at in range(lanes, x.size - lanes + 1, lanes):
+        part = x[at : at + lanes]
+        for j in range(lanes):
+            best[j] = part[j] if part[j] > best[j] else best[j]
+    peak = best[0]
+    for value in best:
+        peak = value if value > peak else peak
+    for value in x[x.size // lanes * lanes :]:
+        peak = value if value > peak else peak
+    return peak
+
+
+@body(reassociate=True)
+def _sum(p):
+    """Add up a row in float64, in an order that its length fixes."""
+    total = 0.0
+    for value in p:
+        total += np.float64(value)
+    return total
+
+
+@body
 def _row_forward(x, label, base, hit, p):
     """Fill p with the softmax of the row x, and return the loss."""
-    peak = x[0]
-    for c in range(1, x.size):
-        if x[c] > peak:
-            peak = x[c]
-    total = 0.0
+    peak = _peak(x)
     for c in range(x.size):
-        p[c] = np.exp(x[c] - peak)
-        total += p[c]
+        p[c] = exp(x[c] - peak)
+    total = _sum(p)
+    share = x.dtype.type(total)
     for c in range(x.size):
-        p[c] /= total
+        p[c] /= share
     if label < 0:
         return 0.0
     log_total = np.log(total)

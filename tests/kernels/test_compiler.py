@@ -1,5 +1,7 @@
 """Kernels are compiled whole; what they call stays a part, and serves whoever else needs it."""
 
+import gc
+
 import numba
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ def halves_and_loop():
         out = np.zeros(6)
         halve_loop.launch(work, x, out)
         np.testing.assert_array_equal(out, x / 2)
+    assert gc.isenabled()
     return halves, halve_loop
 
 

@@ -31,6 +31,11 @@ CASES = {
     "kernel as large as the image": ((2, 3, 5, 4), (6, 3, 5, 4), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "groups": ((2, 6, 7, 5), (4, 3, 3, 2), (2, 1), (1, 0, 1, 1), (1, 2), 2),
     "depthwise": ((2, 5, 7, 6), (10, 1, 3, 3), (1, 2), (1, 1, 1, 1), (1, 1), 5),
+    "a channel a group": ((2, 19, 9, 8), (19, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 19),
+    "two channels a group": ((2, 6, 9, 5), (6, 2, 3, 2), (2, 1), (1, 0, 1, 1), (1, 2), 3),
+    "four channels a group": ((3, 20, 8, 9), (20, 4, 3, 3), (1, 2), (1, 1, 1, 1), (2, 1), 5),
+    "eight channels a group": ((1, 40, 7, 15), (40, 8, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 5),
+    "many small groups": ((1, 576, 3, 14), (576, 4, 1, 3), (1, 1), (0, 0, 1, 1), (1, 1), 144),
     "uneven tiles": ((2, 5, 10, 7), (19, 5, 3, 3), (1, 1), (2, 0, 3, 1), (1, 1), 1),
     "whole vectors": ((2, 16, 9, 9), (32, 16, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "many channels": ((1, 130, 5, 4), (70, 130, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -144,7 +149,10 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
     assert by_weight == pytest.approx(forward, rel=1e-11, abs=1e-11)
 
 
-@pytest.mark.parametrize("name", ["uneven everything", "groups", "several blocks", "many channels"])
+@pytest.mark.parametrize(
+    "name",
+    ["uneven everything", "groups", "many small groups", "several blocks", "many channels"],
+)
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
     case = CASES[name]
     arrays = _arrays(case, np.float32, _normal)
@@ -216,7 +224,7 @@ def test_outputs_of_image_shape_are_channels_last_and_writeable():
     assert got["grad_weight"].flags.c_contiguous
 
 
-@pytest.mark.parametrize("name", ["3x3", "depthwise", "whole vectors"])
+@pytest.mark.parametrize("name", ["3x3", "depthwise", "four channels a group", "whole vectors"])
 def test_a_nan_reaches_what_it_touches_and_nothing_else(name, algorithm):
     case = CASES[name]
     x, weight, bias, grad_out = _arrays(case, np.float32, _normal)

@@ -278,6 +278,12 @@ def test_a_second_process_loads_what_the_first_compiled(run):
     assert _printed(run(COUNTS)) == 2 * LOADED
 
 
+def test_loading_does_not_wait_for_what_only_compiling_needs(run):
+    asked = COUNTS + "print('numba.np.linalg' in sys.modules)"
+    assert _printed(run(asked)) == 2 * COMPILED + "True\n"
+    assert _printed(run(asked)) == 2 * LOADED + "False\n"
+
+
 def _truncated(path):
     path.write_bytes(path.read_bytes()[:-200])
 

@@ -17,7 +17,11 @@ from minigrad.kernels._simd import (
     lanes,
     lanes_of,
     tile_add,
+    tile_by_lane,
+    tile_gather,
     tile_load,
+    tile_load_columns,
+    tile_spread,
     tile_store,
     tile_store_columns,
     tile_zeros,
@@ -58,6 +62,73 @@ def test_tiles_are_read_added_and_written_where_they_are(dtype):
     for m in range(3):
         inside[1 + m * row : 1 + m * row + 2 * width] = True
     np.testing.assert_array_equal(out, np.where(inside, x + y, 0))
+
+
+@body
+def _load_columns(x, out, row, columns):
+    tile_store(tile_load_columns(tile_zeros(3, 2, out), x, 1, row, columns), out, 1, row)
+
+
+@both_dtypes
+def test_a_tile_reads_zeros_beyond_the_columns_asked_for(dtype):
+    width = lanes(dtype)
+    row = 2 * width + 3
+    x = _whole_numbers(np.random.default_rng(0), 3 * row, dtype) + 10
+    for columns in {-1, 0, 1, width, width + 1, 2 * width, 2 * width + 5}:
+        out, want = np.zeros_like(x), np.zeros_like(x)
+        _load_columns(x, out, row, columns)
+        for m in range(3):
+            inside = slice(1 + m * row, 1 + m * row + min(max(columns, 0), 2 * width))
+            want[inside] = x[inside]
+        np.testing.assert_array_equal(out, want)
+
+
+@body
+def _gather(x, out, step, count):
+    tile_store(tile_gather(tile_zeros(1, 1, out), x, 2, step, count), out, 0, 0)
+
+
+@both_dtypes
+def test_a_vector_gathers_values_any_distance_apart(dtype):
+    width = lanes(dtype)
+    x = _whole_numbers(np.random.default_rng(0), 5 * width + 2, dtype) + 10
+    for step, count in (1, width), (5, width), (3, width - 1), (2, 0), (2, -1), (4, width + 1):
+        out = np.zeros(width, dtype)
+        _gather(x, out, step, count)
+        want = x[2::step][:width] * (np.arange(width) < count)
+        np.testing.assert_array_equal(out, want)
+
+
+@body
+def _multiply(x, y, out, row):
+    sums = tile_load(tile_zeros(3, 2, out), out, 0, row)
+    tile_store(tile_by_lane(sums, x, 1, row, y, 2), out, 0, row)
+
+
+@both_dtypes
+def test_tiles_multiply_lane_by_lane(dtype):
+    row = 2 * lanes(dtype)
+    rng = np.random.default_rng(0)
+    x, y, sums = (_whole_numbers(rng, size, dtype) for size in (3 * row + 1, row + 2, 3 * row))
+    out = sums.copy()
+    _multiply(x, y, out, row)
+    want = sums.reshape(3, row) + x[1:].reshape(3, row) * y[2:]
+    np.testing.assert_array_equal(out, want.reshape(-1))
+
+
+@body
+def _spread(x, out, size, part):
+    tile_store(tile_spread(tile_load(tile_zeros(1, 1, out), x, 0, 0), size, part), out, 0, 0)
+
+
+@both_dtypes
+def test_a_lane_spreads_to_its_neighbours(dtype):
+    x = np.arange(lanes(dtype)).astype(dtype)
+    for size in (size for size in (1, 2, 4, 8) if size <= x.size):
+        for part in range(size):
+            out = np.zeros_like(x)
+            _spread(x, out, size, part)
+            np.testing.assert_array_equal(out, x.reshape(-1, size)[:, part].repeat(size))
 
 
 @body
