@@ -104,9 +104,12 @@ def main() -> None:
 
     begin = time.perf_counter()
     check()
+    for name, count in sorted(by_op.items()):
+        print(f"{count:6d}  {name}")
+    print(f"cases of {len(by_op)} operations: {sum(kinds.values())}, seed {options.seed}")
+    print(f"right {kinds['right']}, wrong {kinds['wrong']}, inconclusive {kinds['inconclusive']}")
+    print(f"false alarms: {kinds['wrong']}; {time.perf_counter() - begin:.0f} s")
     print("\n".join(alarms))
-    print(f"operations: {len(by_op)}, least cases of one: {min(by_op.values())}")
-    print(f"cases: {sum(kinds.values())}, {dict(kinds)}, {time.perf_counter() - begin:.0f} s")
 
 
 if __name__ == "__main__":

@@ -190,6 +190,7 @@ def _plain(value: Any) -> Any:
 
 
 _STYLE = """
+:root { color-scheme: light dark } summary { font-size: 1.2em; padding: .3em 0 }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
 table { border-collapse: collapse; width: 100% } td, th { padding: .3em .8em; text-align: left }
 tr { border-bottom: 1px solid #8884 } .wrong { color: #c22; font-weight: 600 }
@@ -202,6 +203,7 @@ def html_page(reports: Sequence[Report]) -> str:
     body = "".join(_section(report) for report in reports)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>gradcheck</title>'
+        f'<meta name="viewport" content="width=device-width">'
         f"<style>{_STYLE}</style><h1>Gradient checks</h1>{body}</html>\n"
     )
 
@@ -214,9 +216,12 @@ def _section(report: Report) -> str:
         for v in report.ranked
     )
     told = "" if report.ok else f"<pre>{html.escape(report.message())}</pre>"
+    kind = RIGHT if report.ok else WRONG if report.wrong else INCONCLUSIVE
     return (
-        f"<h2>{html.escape(report.target)}</h2>{told}<table><tr><th>verdict</th><th>check</th>"
-        f"<th>where</th><th>error / bound</th><th>gradient of</th><th>cause</th></tr>{rows}</table>"
+        f"<details{'' if report.ok else ' open'}><summary>{html.escape(report.target)}: "
+        f'<span class="{kind}">{kind}</span>, {len(report.verdicts)} verdicts</summary>{told}'
+        f"<table><tr><th>verdict</th><th>check</th><th>where</th><th>error / bound</th>"
+        f"<th>gradient of</th><th>cause</th></tr>{rows}</table></details>"
     )
 
 

@@ -13,6 +13,7 @@ Gradients of leaves are handed out at the end: a pass that fails half-way change
 """
 
 import heapq
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -63,9 +64,9 @@ def accumulate(
     """Add to ``grad`` of every leaf that ``outputs`` depend on."""
     leaves = _run(outputs, cotangents, None, retain_graph)
     for leaf, total in leaves.items():
-        grad = _finish_leaf(leaf, total)
-        # A copy: what came down may be the cotangent itself, or another leaf's gradient.
-        fresh = grad if total.owned and grad is total.value else grad.copy(order="K")
+        _finish_leaf(leaf, total)
+        # What came down may be the cotangent itself, a saved array, or another leaf's gradient.
+        fresh = total.value if total.owned or _unshared(total) else total.value.copy(order="K")
         leaf._grad = fresh if leaf._grad is None else np.asarray(leaf._grad + fresh)
 
 
@@ -81,7 +82,8 @@ def collect(
     leaves = _run(outputs, cotangents, caught, retain_graph)
     for leaf, total in leaves.items():
         if (leaf, 0) in caught:
-            caught[leaf, 0] = _finish_leaf(leaf, total)
+            _finish_leaf(leaf, total)
+            caught[leaf, 0] = total.value
     grads = [caught[edge] for edge in edges]
     return [None if g is None else g.copy(order="K") for g in grads]
 
@@ -123,17 +125,21 @@ def _run(
         node = heapq.heappop(heap)[1]
         sums = waiting.pop(node)
         node.check_unreleased()
-        grads_out = [_finish(node, i, total) for i, total in enumerate(sums)]
+        first = sums[0]
+        if len(sums) == 1 and first is not None and first.parts is None and node.hooks is None:
+            grads_out = [first.value]  # of nearly every node: nothing to finish
+        else:
+            grads_out = [_finish(node, i, total) for i, total in enumerate(sums)]
         if caught is not None and useful is not None:
             for i, total in enumerate(sums):
                 if (node, i) in caught and total is not None:
                     caught[node, i] = grads_out[i]
             if node not in useful:
                 continue
-        edges, grads = node.parents, _call(node, grads_out, caught, useful)
-        for edge, grad in zip(edges, grads, strict=True):
+        edges, label = node.parents, node.function.name
+        for edge, grad in zip(edges, _call(node, grads_out, caught, useful), strict=True):
             if grad is not None:
-                send(edge, grad, node.function.name)
+                send(edge, grad, label)
         if not retain_graph:
             node.release()
     return leaves
@@ -165,9 +171,33 @@ def _finish(node: Node, index: int, total: _Sum | None) -> np.ndarray:
     return _run_hooks(hooks, total.value) if hooks else total.value
 
 
-def _finish_leaf(leaf: "Tensor", total: _Sum) -> np.ndarray:
+def _finish_leaf(leaf: "Tensor", total: _Sum) -> None:
+    """Leave in ``total`` the whole gradient of a leaf, after its hooks."""
     total.announce(leaf.name or "")
-    return _run_hooks(leaf._hooks, total.value) if leaf._hooks else total.value
+    if leaf._hooks:
+        value = _run_hooks(leaf._hooks, total.value)
+        total.value, total.owned = value, total.owned and value is total.value
+
+
+# What getrefcount says of an array that one object holds: it counts its own argument too.
+_one_sum = _Sum(np.empty(0), "")
+_HELD_ONCE = sys.getrefcount(_one_sum.value)
+
+
+def _unshared(total: _Sum) -> bool:
+    """Whether nobody but the sum can reach the memory of its array, so that it needs no copy.
+
+    An operation forgets a gradient that it made; one that it handed on, or keeps, is held by
+    somebody else too, or is a view of an array that is.
+    """
+    if sys.getrefcount(total.value) > _HELD_ONCE or not total.value.flags.writeable:
+        return False
+    array = total.value
+    while array.base is not None:
+        if not isinstance(array.base, np.ndarray) or sys.getrefcount(array.base) > _HELD_ONCE:
+            return False
+        array = array.base
+    return True
 
 
 def _run_hooks(hooks: Sequence[Callable[[np.ndarray], Any]], grad: np.ndarray) -> np.ndarray:
@@ -191,7 +221,7 @@ def _call(
     grads_out: list[np.ndarray],
     caught: dict[Any, Any] | None,
     useful: set[Node] | None,
-) -> tuple[np.ndarray | None, ...]:
+) -> list[np.ndarray | None]:
     """Run one operation's backward and check what it returns."""
     node.check_unchanged()
     needs = node.needs
@@ -208,14 +238,14 @@ def _call(
                 f"{node.function.__name__}.backward returns one gradient for each of its "
                 f"{len(needs)} inputs, it returned {len(grads)}. Return None for an input without."
             )
-        grads = tuple(
-            [_checked(node, i, g) if node.needs[i] else None for i, g in enumerate(grads)]
-        )
+        checked = []
+        for i, grad in enumerate(grads):
+            checked.append(_checked(node, i, grad) if node.needs[i] else None)
     finally:
         node.needs = needs
     if state.anomaly:
-        _check_backward(node, grads_out, grads)
-    return grads
+        _check_backward(node, grads_out, checked)
+    return checked
 
 
 def _checked(node: Node, i: int, grad: Any) -> np.ndarray:
@@ -238,7 +268,7 @@ def _checked(node: Node, i: int, grad: Any) -> np.ndarray:
 
 
 def _check_backward(
-    node: Node, grads_out: list[np.ndarray], grads: tuple[np.ndarray | None, ...]
+    node: Node, grads_out: list[np.ndarray], grads: Sequence[np.ndarray | None]
 ) -> None:
     """Under detect_anomaly: raise where the first NaN or Inf of the pass appears."""
     if not all(np.isfinite(g).all() for g in grads_out):

@@ -66,6 +66,11 @@ def narrowed(results: tuple[np.ndarray, ...], operands: Iterable[Any]) -> tuple[
     NumPy makes float64 of integers, of numbers, and of float32 that meets integers, so that one
     mask of integers would widen a whole float32 network.
     """
+    for y in results:
+        if y.dtype == _FLOAT64:
+            break
+    else:
+        return results
     for value in operands:
         if isinstance(value, np.ndarray) and value.dtype == _FLOAT64:
             return results

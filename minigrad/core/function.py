@@ -85,51 +85,55 @@ class Function:
             Of float64 only where an input is an array of float64: integers and numbers adapt to
             float32, which is also what they alone make.
         """
+        recording, anomaly = state.grad_enabled, state.anomaly
         arrays: list[Any] = []
         needs: list[bool] = []
-        edges: list[tuple[Any, int] | None] = []
+        parents: list[tuple[Any, int] | None] = []
         for value in inputs:
+            edge = None
             if isinstance(value, Tensor):
-                arrays.append(value._data)
-                needs.append(value.requires_grad and state.grad_enabled)
-                # Where its gradient goes: the node that made it, or itself if it is a leaf.
-                edges.append(value._edge or (value, 0))
-            else:
-                arrays.append(value)
-                needs.append(False)
-                edges.append(None)
+                if recording and value.requires_grad:
+                    # Where its gradient goes: the node that made it, or itself if it is a leaf.
+                    edge = value._edge or (value, 0)
+                value = value._data
+            arrays.append(value)
+            needs.append(edge is not None)
+            parents.append(edge)
         node = Node(cls, tuple(needs))
         result = cls.forward(node, *arrays, **options)
-        outputs = result if isinstance(result, tuple) else (result,)
-        outputs = tuple([_checked(cls, array) for array in outputs])
+        several = isinstance(result, tuple)
+        outputs = _checked(cls, result if several else (result,))
         if cls.narrows:
             outputs = narrowed(outputs, arrays)
-        if state.anomaly:
+        if anomaly:
             _check_forward(cls, arrays, outputs)
         if state.calls is not None:
             state.calls.append(Call(node, tuple(arrays), options, outputs, state.path))
-        if True in needs:
-            pairs = zip(edges, needs, strict=True)
-            node.record(tuple([edge if need else None for edge, need in pairs]), outputs)
-            tensors = tuple([Tensor._of(array, (node, i)) for i, array in enumerate(outputs)])
-        else:
-            tensors = tuple([Tensor._of(array, None) for array in outputs])
-        return tensors if isinstance(result, tuple) else tensors[0]
+        recorded = True in needs
+        if recorded:
+            node.record(tuple(parents), outputs, anomaly)
+        if not several:
+            return Tensor._of(outputs[0], (node, 0) if recorded else None)
+        edges = [(node, i) if recorded else None for i in range(len(outputs))]
+        return tuple([Tensor._of(y, edge) for y, edge in zip(outputs, edges, strict=True)])
 
 
 _SCALARS = (np.generic, int, float, complex)
 
 
-def _checked(function: type[Function], array: Any) -> np.ndarray:
-    """``array`` as an ndarray: NumPy returns scalars where all axes are reduced."""
-    if isinstance(array, np.ndarray):
-        return array
-    if isinstance(array, _SCALARS):
-        return np.asarray(array)
-    raise DTypeError(
-        f"{function.__name__}.forward returns an array or a tuple of arrays, it returned "
-        f"{type(array).__name__}. Return the ndarray itself, not a Tensor."
-    )
+def _checked(function: type[Function], outputs: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    """``outputs`` as ndarrays: NumPy returns scalars where all axes are reduced."""
+    arrays = []
+    for y in outputs:
+        if isinstance(y, _SCALARS):
+            y = np.asarray(y)
+        elif not isinstance(y, np.ndarray):
+            raise DTypeError(
+                f"{function.__name__}.forward returns an array or a tuple of arrays, it returned "
+                f"{type(y).__name__}. Return the ndarray itself, not a Tensor."
+            )
+        arrays.append(y)
+    return tuple(arrays)
 
 
 def _check_forward(function: type[Function], inputs: list[Any], outputs: tuple[Any, ...]) -> None:

@@ -83,15 +83,17 @@ class Node:
         """Keep ``arrays`` for backward, which finds them in ``ctx.saved``."""
         self.saved = arrays
 
-    def record(self, parents: tuple[Any, ...], outputs: tuple[np.ndarray, ...]) -> None:
+    def record(
+        self, parents: tuple[Any, ...], outputs: tuple[np.ndarray, ...], anomaly: bool
+    ) -> None:
         """Make the call a part of the graph."""
         self.number = next(_numbers)
         self.parents = parents
         self.outputs = tuple([(array.shape, array.dtype) for array in outputs])
         self.hooks = None
         self.path = state.path
-        self.line = calling_line() if state.anomaly else ""
-        self.prints = fingerprints(self.saved, state.anomaly) if self.saved else []
+        self.line = calling_line() if anomaly else ""
+        self.prints = fingerprints(self.saved, anomaly) if self.saved else []
 
     def check_unreleased(self) -> None:
         """Raise GraphError if an earlier backward pass has released what this node saved."""
@@ -107,7 +109,7 @@ class Node:
         if not self.prints:
             return
         assert self.saved is not None
-        whole = bool(self.line)
+        whole = self.line != ""
         if fingerprints(self.saved, whole) == self.prints:
             return
         arrays = [array for array in self.saved if isinstance(array, np.ndarray)]

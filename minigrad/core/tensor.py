@@ -14,6 +14,9 @@ from minigrad.core.node import Node
 __all__ = ["Tensor", "grad", "tensor"]
 
 
+_new = object.__new__
+
+
 class Tensor:
     """An ndarray whose history is remembered, so that gradients can flow back through it.
 
@@ -65,7 +68,7 @@ class Tensor:
     @classmethod
     def _of(cls, data: np.ndarray, edge: tuple[Node, int] | None) -> "Tensor":
         """The result of an operation, unchecked; ``edge`` is its node and output index."""
-        self = Tensor.__new__(Tensor)
+        self = _new(Tensor)
         self._data = data
         self._grad = None
         self._edge = edge
@@ -291,8 +294,7 @@ class Tensor:
     def __index__(self) -> int:
         return self._data.__index__()
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__  # by identity, though == compares entries
 
     def __getitem__(self, index: Any) -> "Tensor":
         raise NotImplementedError("bound by minigrad.ops")  # replaced by ops/_methods.py

@@ -15,7 +15,7 @@ import functools
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -53,6 +53,7 @@ _SERVED = {
 }
 
 _FORMS = ("fast", "reference")
+_COMPLEX = (complex, np.complexfloating)
 _FAMILY_OF = {name: family for family, members in FAMILIES.items() for name in members}
 
 
@@ -66,7 +67,13 @@ def _checked_form(form: str, asked_by: str) -> str:
 
 
 _default_form = _checked_form(os.environ.get("MINIGRAD_KERNELS", "fast"), "MINIGRAD_KERNELS")
-_local = threading.local()
+
+
+class _Local(threading.local):
+    form: str | None = None  # that a thread asks for
+
+
+_local = _Local()
 
 
 def names() -> list[str]:
@@ -92,7 +99,7 @@ def use(form: str) -> Iterator[None]:
     array([0., 2.])
     """
     _checked_form(form, "kernels.use")
-    outer = getattr(_local, "form", None)
+    outer = _local.form
     _local.form = form
     try:
         yield
@@ -102,7 +109,7 @@ def use(form: str) -> Iterator[None]:
 
 def form_in_use() -> str:
     """Return ``"fast"`` or ``"reference"``: the form that real-valued calls run in here."""
-    return getattr(_local, "form", None) or _default_form
+    return _local.form or _default_form
 
 
 @functools.cache
@@ -116,10 +123,14 @@ def implementation(name: str, form: str) -> Callable[..., Any]:
     return getattr(_module(_FAMILY_OF[name], form), name)
 
 
-def _is_complex(argument: Any) -> bool:
-    if isinstance(argument, np.ndarray):
-        return argument.dtype.kind == "c"
-    return isinstance(argument, (complex, np.complexfloating))
+def _any_complex(arguments: Iterable[Any]) -> bool:
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            if argument.dtype.kind == "c":
+                return True
+        elif isinstance(argument, _COMPLEX):
+            return True
+    return False
 
 
 def _dispatching(name: str) -> Callable[..., Any]:
@@ -128,7 +139,11 @@ def _dispatching(name: str) -> Callable[..., Any]:
 
     @functools.wraps(twin)
     def kernel(*args: Any, **options: Any) -> Any:
-        if form_in_use() == "reference" or any(map(_is_complex, (*args, *options.values()))):
+        if (
+            form_in_use() == "reference"
+            or _any_complex(args)
+            or (options and _any_complex(options.values()))
+        ):
             return twin(*args, **options)
         return implementation(name, "fast")(*args, **options)
 

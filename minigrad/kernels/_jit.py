@@ -74,7 +74,10 @@ class Kernel:
 
     def launch(self, work: int, *args: Any) -> None:
         """Run the loop: on the thread pool, or here if the work is little or threads barred."""
-        args = tuple(_writeable(a) if isinstance(a, np.ndarray) else a for a in args)
+        args = tuple(
+            [_writeable(a) if isinstance(a, np.ndarray) and not a.flags.writeable else a
+             for a in args]
+        )  # fmt: skip
         if work < SERIAL_BELOW or _serial.must_be_serial():
             self.serial(*args)
             return
@@ -146,12 +149,12 @@ class _Writeable:
 
 
 def _writeable(array: np.ndarray) -> np.ndarray:
-    """Return the same memory under the type of a writeable array.
+    """Return the memory of a read-only array under the type of a writeable one.
 
     To Numba read-only arrays are another type, and every kernel would be compiled again for it.
     Kernels never write to their inputs.
     """
-    return array if array.flags.writeable else np.asarray(_Writeable(array))
+    return np.asarray(_Writeable(array))
 
 
 @register_jitable

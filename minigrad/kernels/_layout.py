@@ -5,11 +5,16 @@ C-contiguous (N, H, W, C) memory, so that the channels of a pixel lie side by si
 the (N, H, W, C) array; callers never do.
 """
 
+import functools
+
 import numpy as np
 
 from minigrad.kernels import _pool
 
 Shape = tuple[int, int, int, int]
+
+# For what follows from shapes alone: without it each step would work it out again.
+remembered = functools.lru_cache(maxsize=1024)
 
 _TO_LAST = (0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
 _TO_FIRST = (0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
@@ -21,6 +26,16 @@ def channels_last(x: np.ndarray) -> np.ndarray:
     It is a view where the memory is channels-last already, else a copy.
     """
     return np.ascontiguousarray(x.transpose(_TO_LAST))
+
+
+def in_channels_last(x: np.ndarray) -> np.ndarray:
+    """Return x, of shape (N, C, H, W), in channels-last memory; x itself if it is there already."""
+    last = x.transpose(_TO_LAST)
+    if last.flags.c_contiguous:
+        return x
+    copy = empty_channels_last(x.shape, x.dtype)
+    copy[...] = x
+    return copy
 
 
 def flat_channels_last(x: np.ndarray) -> np.ndarray:
@@ -36,7 +51,12 @@ def empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
 
 def memory_order(x: np.ndarray) -> tuple[int, ...]:
     """Return the axes of x from the one with the longest stride to the one with the shortest."""
-    return tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
+    return _by_stride(x.strides)
+
+
+@remembered
+def _by_stride(strides: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(strides)), key=lambda axis: -abs(strides[axis])))
 
 
 def flat(x: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
@@ -50,10 +70,17 @@ def flat(x: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
 
 def empty_in_order(shape: tuple[int, ...], dtype: np.dtype, order: tuple[int, ...]) -> np.ndarray:
     """Make an array, values undefined, of which ``flat(out, order)`` is a view."""
-    back = tuple(order.index(axis) for axis in range(len(order)))
-    return _pool.empty(tuple(shape[axis] for axis in order), np.dtype(dtype)).transpose(back)
+    there = tuple([shape[axis] for axis in order])
+    return _pool.empty(there, np.dtype(dtype)).transpose(_back(order))
 
 
+@remembered
+def _back(order: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the order that undoes an order."""
+    return tuple([order.index(axis) for axis in range(len(order))])
+
+
+@remembered
 def channels_last_order(ndim: int) -> tuple[int, ...]:
     """Return the memory order of (N, C, ...) arrays whose channels lie side by side."""
     return (0, *range(2, ndim), 1)

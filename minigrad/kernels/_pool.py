@@ -14,6 +14,7 @@ middle of one of these functions.
 import math
 import mmap
 import os
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Pool:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._idle: dict[int, list[np.ndarray]] = {}
+        self._idle: dict[int, list[_Block]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Make a C-contiguous array, values undefined."""
@@ -45,22 +46,25 @@ class Pool:
             return np.empty(shape, dtype)
         return np.asarray(_Loan(self, self._take(_rounded(nbytes)), shape, dtype))
 
-    def _take(self, size: int) -> np.ndarray:
+    def _take(self, size: int) -> "_Block":
         try:
             return self._idle[size].pop()
         except LookupError:
             return _from_system(size)
 
-    def take_back(self, memory: np.ndarray) -> None:
+    def take_back(self, block: "_Block") -> None:
         """Keep memory that nobody uses any more."""
-        if self.idle_bytes() + memory.size > self.limit:
+        if self.idle_bytes() + block.size > self.limit:
             self.release()  # all of it, for sizes that nobody asks for any more would stay for ever
-        if memory.size <= self.limit:
-            self._idle.setdefault(memory.size, []).append(memory)
+        if block.size <= self.limit:
+            self._idle.setdefault(block.size, []).append(block)
 
     def idle_bytes(self) -> int:
         """Return how much memory waits."""
-        return sum(size * len(blocks) for size, blocks in list(self._idle.items()))
+        total = 0
+        for size, blocks in list(self._idle.items()):
+            total += size * len(blocks)
+        return total
 
     def release(self) -> int:
         """Give all memory that waits back to the system, and return how many bytes that was."""
@@ -69,22 +73,30 @@ class Pool:
         return waiting
 
 
+class _Block(NamedTuple):
+    """Pages of memory, where they begin and how many bytes they are."""
+
+    pages: mmap.mmap
+    address: int
+    size: int
+
+
 class _Loan:
     """Memory in the hands of one array and its views."""
 
-    def __init__(
-        self, pool: Pool, memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
-    ) -> None:
-        self._pool, self._memory = pool, memory
+    __slots__ = ("__array_interface__", "_block", "_pool")
+
+    def __init__(self, pool: Pool, block: _Block, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._pool, self._block = pool, block
         self.__array_interface__ = {
             "version": 3,
             "shape": shape,
             "typestr": dtype.str,
-            "data": memory.__array_interface__["data"],
+            "data": (block.address, False),
         }
 
     def __del__(self) -> None:
-        self._pool.take_back(self._memory)
+        self._pool.take_back(self._block)
 
 
 def _rounded(nbytes: int) -> int:
@@ -97,12 +109,13 @@ def _rounded(nbytes: int) -> int:
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
-def _from_system(size: int) -> np.ndarray:
+def _from_system(size: int) -> _Block:
     """Map pages of their own, which the system has back as soon as the array is gone."""
     pages = mmap.mmap(-1, size, **_PRIVATE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)  # pages of 2 MB: 500 times fewer first touches
-    return np.frombuffer(pages, np.uint8)
+    address, _ = np.frombuffer(pages, np.uint8).__array_interface__["data"]
+    return _Block(pages, address, size)
 
 
 _shared = Pool(_limit())

@@ -8,7 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_local = threading.local()
+
+class _Local(threading.local):
+    serial = False  # whether a thread has asked for serial builds
+
+
+_local = _Local()
 _forked = False
 
 
@@ -29,7 +34,7 @@ if hasattr(os, "register_at_fork"):
 @contextmanager
 def serial_only() -> Iterator[None]:
     """Run the kernels of this thread without a thread pool while the block lasts."""
-    outer = getattr(_local, "serial", False)
+    outer = _local.serial
     _local.serial = True
     try:
         yield
@@ -39,4 +44,4 @@ def serial_only() -> Iterator[None]:
 
 def must_be_serial() -> bool:
     """Tell whether kernels called here must run in their serial build."""
-    return _forked or getattr(_local, "serial", False)
+    return _forked or _local.serial

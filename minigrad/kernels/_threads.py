@@ -19,7 +19,13 @@ config: Any = numba.config
 pool: Any = numba.np.ufunc.parallel
 
 _wanted: int | None = None  # None: as many as Numba would use
-_local = threading.local()  # .applied: the number Numba was last told on this thread
+
+
+class _Local(threading.local):
+    applied = 0  # the number of threads that Numba was last told on this thread
+
+
+_local = _Local()
 
 # Reentrant, for a finaliser that runs while a kernel compiles may launch a kernel of its own.
 _pool_lock = threading.RLock()
@@ -121,7 +127,7 @@ def entry() -> contextlib.AbstractContextManager[object]:
 def apply_num_threads() -> None:
     """Tell Numba the number set, if this thread has not told it yet."""
     wanted = get_num_threads()
-    if getattr(_local, "applied", None) != wanted:
+    if _local.applied != wanted:
         with _brief_waiting():
             pool._launch_threads()
         # numba.set_num_threads compares with the size it saw when it was imported.

@@ -35,7 +35,7 @@ import numpy as np
 
 from minigrad.kernels import conv_small_groups
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
+from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._simd import (
     lanes,
     lanes_of,
@@ -44,7 +44,7 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import pack_weight
 from minigrad.kernels.conv_window import (
     LOW,

@@ -1,23 +1,32 @@
 """Direct gradient of the weight: tiles of the gradient stay in registers while pixels pass by.
 
-grad_weight[kh, kw, c, f] is a sum over output pixels of the value that tap (kh, kw) sees in
-channel c, times grad_out in filter f. Each pixel adds an outer product to the gradient::
+grad_weight[f, c, kh, kw] is a sum over output pixels of grad_out in filter f, times the value that
+tap (kh, kw) sees in channel c. Each pixel adds an outer product to the gradient::
 
-                      grad_out at this pixel, F values
-                      f0 f1 f2 ...
-    what the       a  .  .  .  .
-    filter row     b  .  .  .  .      a tile: two strips of rows, two vectors of columns;
-    kh sees of     c  .  .  .  .      it is loaded once, summed over a band of pixels, stored
-    the window:    d  .  .  .  .
-    KW*C values    :
+                     what the taps see of this pixel's
+                     surroundings, in vectors
+    grad_out            v0 v1 v2 ...
+    at this pixel,   a  .  .  .  .
+    F values         b  .  .  .  .      a tile: eight filters, up to three vectors; it is loaded
+                     c  .  .  .  .      once, summed over a band of pixels, and stored
+                     d  .  .  .  .
+
+Channels come in *blocks* of one vector, if they can be cut so: what a tap sees of a block is one
+vector of the window (see ``conv_window.py``), and taps side by side are neighbours in the cache.
+Where vectors would be half empty, or a filter has one tap only, the values under all taps are
+copied side by side into a *patch* for each pixel::
+
+    3 channels, 3 x 3 taps:    |a a a b b b c c c d d d e e e f|f f g g g h h h i i i - - - - -|
 
 The order of loops, from the outside:
 
-    chunks    slots of output pixels x parts of the filters, shared out to threads
-    bands     of pixels: the window and the cotangents of a band stay in the first caches
-    filters   two vectors at a time
-    strips    of the KW*C values under each filter row, two at a time: one tile
-    pixels    of the band: one column of window values times one row of cotangents
+    chunks    slots of output pixels x parts of the blocks x parts of the filters, for threads
+    bands     of pixels: what a tile reads of one stays in the first cache, the rest in the second
+    blocks    of channels: fill their patches
+    panels    of filters that fill a vector
+    vectors   up to three at a time
+    filters   of the panel, eight at a time: one tile
+    pixels    of the band: one column of cotangents times one row of values
 
 Each slot has its own sum, for threads must not share one; these are added in the order of slots, so
 the result has the same bits on any number of threads. A large weight has few slots or one, for
@@ -28,10 +37,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigrad.kernels import _pool
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
 from minigrad.kernels._runs import copy_run, zero_run
 from minigrad.kernels._simd import (
+    ROWS,
     lanes,
     lanes_of,
     tile_add,
@@ -40,21 +51,14 @@ from minigrad.kernels._simd import (
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
-from minigrad.kernels.conv_window import (
-    LOW,
-    TALL,
-    Window,
-    fill_window,
-    strip_rows,
-    strip_start,
-    strips_in,
-    tile_for,
-    window_of,
-)
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, inside, remembered
+from minigrad.kernels.conv_window import Window, empty_aligned, fill_window, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
-# What a band of pixels reads should stay in the first caches while all tiles pass.
+# Filters and vectors of a tile: they nearly fill the registers, and most layers divide by them.
+TALL, WIDE = (8, 3) if ROWS >= 8 else (4, 3)
+
+# What a tile reads of a band should stay in the first cache while the filters of a panel pass.
 BAND_BYTES = 32 * 1024
 
 # Fewer pixels than this do not pay for loading and storing the tile.
@@ -63,9 +67,20 @@ LEAST_PIXELS = 128
 # Pixels of a row that are taken at once; a longer row is cut.
 STRETCH = 128
 
-# Into how many chunks the work is cut, and how much memory their sums may take.
+# Vectors that a pixel of a block has at least, under all taps, if the channels can be cut so.
+BLOCK = 9
+
+# To copy a vector to a patch takes as long as to multiply it with so many filters.
+COPY_COST = 9
+
+# Patches that are filled at once, run by run: they should stay in the first cache.
+FEW_PATCHES = 16
+
+# Into how many chunks the work is cut; how much memory their sums may take, and how few pixels
+# are worth sums of their own.
 CHUNKS = 16
-SLOT_BYTES = 1024 * 1024
+SLOT_BYTES = 4 * 1024 * 1024
+SLOT_PIXELS = 512
 
 
 class Plan(NamedTuple):
@@ -73,15 +88,29 @@ class Plan(NamedTuple):
 
     row_stretches: int  # stretches in a row
     stretches: int
-    slots: int
     band: int  # stretches in a band
-    height: int  # of a strip
-    wide: int  # vectors of filters in a tile
-    run_strips: int  # strips that cover a run
-    strips: int  # strips that cover a group's taps
-    vectors: int  # of filters in a group, filled up to whole tiles
-    parts: int  # chunks over the vectors
-    split: int  # 1: cotangents are copied, each vector by itself; 0: they are grad_out itself
+    patched: int  # 1: tiles read patches; 0: they read the window
+    patch: int  # vectors from patch to patch: odd, lest many share a set of the cache
+    tap_rows: int  # rows of vectors under the taps: 1, or KH
+    row_vectors: int  # vectors in each
+    group_blocks: int  # blocks of channels in a group
+    filters: int  # in a group, filled up to whole tiles
+    panel: int  # filters whose cotangents lie side by side
+    split: int  # 1: cotangents are copied, each panel by itself; 0: they are grad_out itself
+    slots: int
+    block_parts: int
+    filter_parts: int
+
+
+class Scratch(NamedTuple):
+    """Memory of a chunk, for one band at a time; x or grad_out itself where nothing is copied."""
+
+    values: np.ndarray  # windows, one a block
+    patches: np.ndarray
+    cotangents: np.ndarray
+    counts: np.ndarray  # pixels of each stretch
+    seen: np.ndarray  # where in the window a stretch begins
+    starts: np.ndarray  # where in the patches
 
 
 def conv2d_grad_weight(
@@ -95,132 +124,182 @@ def conv2d_grad_weight(
 ) -> np.ndarray:
     """Return the gradient with respect to weight, given the one with respect to the output."""
     g = geometry(x.shape, weight_shape, stride, padding, dilation, groups)
-    if (g.KH, g.KW, g.H, g.W) == (1, 1, g.OH, g.OW) and g.top == g.left == 0:
-        g = g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels)  # all pixels are one row
-    window = window_of(g)
-    plan = _plan(g, window, x.dtype)
-    padded = plan.vectors * lanes(x.dtype)
-    sums = np.zeros((plan.slots, groups * plan.strips * plan.height * padded), x.dtype)
+    if g.pixels * g.taps * g.F == 0:
+        return np.zeros(weight_shape, x.dtype)
+    g = _in_blocks(g, x.dtype)
+    # Runs that are no whole vectors are read beyond their end, which only a copy allows.
+    window = window_of(g, copied=g.channels % lanes(x.dtype) != 0)
+    plan = _plan(g, window, groups, x.dtype)
+    sums = _pool.empty((plan.slots, g.groups * _block_size(g, plan, x.dtype)), x.dtype)
+    grad_weight = _pool.empty(weight_shape, x.dtype)
     _grad_weight_loop.launch(
-        g.pixels * g.taps * g.F,
+        g.pixels * g.taps * g.groups * g.filters,
         flat_channels_last(grad_out),
         flat_channels_last(x),
         g,
         window,
         plan,
         sums,
-    )
-    grad_weight = np.empty(weight_shape, x.dtype)
-    _gather_loop.launch(
-        sums.size, sums.reshape(-1), plan.slots, g, padded, _rows_of_taps(g, window, plan),
         grad_weight.reshape(-1),
-    )  # fmt: skip
+    )
+    if plan.slots > 1:
+        _gather_loop.launch(sums.size, sums, g, plan, grad_weight.reshape(-1))
     return grad_weight
 
 
 @remembered
-def _rows_of_taps(g: Geometry, window: Window, plan: Plan) -> np.ndarray:
-    """Return in which row of the sums each tap and channel stands, (groups, KH*KW*C/groups)."""
-    runs = np.arange(g.groups * g.KH * window.runs)[:, None] * plan.run_strips * plan.height
-    return (runs + strip_rows(window.run, plan.height)).reshape(g.groups, g.taps)
+def _in_blocks(g: Geometry, dtype: np.dtype) -> Geometry:
+    """Return the convolution with blocks of channels in place of groups.
+
+    All blocks of a group have the same filters.
+    """
+    if (g.KH, g.KW, g.H, g.W) == (1, 1, g.OH, g.OW) and g.top == g.left == 0:
+        g = g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels)  # all pixels are one row
+    vectors, rest = divmod(g.channels, lanes(dtype))
+    if rest:
+        return g
+    most = max(BLOCK // (g.KH * g.KW), 1)
+    channels = lanes(dtype) * max(n for n in range(1, most + 1) if vectors % n == 0)
+    return g._replace(groups=g.C // channels, channels=channels, taps=g.KH * g.KW * channels)
 
 
 @remembered
-def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
+def _plan(g: Geometry, window: Window, groups: int, dtype: np.dtype) -> Plan:
     """Cut the work by its shape alone."""
+    width = lanes(dtype)
+    patched = _should_patch(g, window, dtype)
+    tap_rows, row_vectors = 1, whole_vectors(g.taps, dtype)
+    if not patched:
+        tap_rows, row_vectors = g.KH, window.runs * whole_vectors(window.run, dtype)
+    panel = max(width, TALL)
+    filters = chunks_of(g.filters, TALL) * TALL
+    # As grad_out is, its panels must be whole, and few, lest many pixels share a set of the cache.
+    split = g.filters % panel != 0 or g.F * dtype.itemsize >= 256
     row_stretches = chunks_of(g.OW, STRETCH)
     stretches = g.N * g.OH * row_stretches
-    vectors = whole_vectors(g.filters, dtype)
-    height, wide = tile_for(window.run, vectors)
-    tiles = strips_in(vectors, wide)
-    run_strips = strips_in(window.run, height)
-    strips = g.KH * window.runs * run_strips
-    size = g.groups * strips * height * tiles * wide * lanes(dtype) * dtype.itemsize
-    slots = max(min(CHUNKS, SLOT_BYTES // max(size, 1), stretches), 1)
-    parts = max(min(tiles, chunks_of(CHUNKS, slots)), 1)
-    pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * dtype.itemsize
-    pixels = max(BAND_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
-    band = chunks_of(pixels, max(min(g.OW, STRETCH), 1))
-    # As grad_out is, its vectors must be whole, and few, lest many pixels share a set of the cache.
-    split = int(g.filters != tiles * wide * lanes(dtype) or g.F * dtype.itemsize >= 256)
+    read = WIDE * width if patched else g.stride_h * g.stride_w * g.channels
+    pixels = max(BAND_BYTES // ((read + panel) * dtype.itemsize), LEAST_PIXELS)
+    band = chunks_of(pixels, min(g.OW, STRETCH))
+    size = g.groups * tap_rows * row_vectors * filters * width * dtype.itemsize
+    slots = max(min(CHUNKS, SLOT_BYTES // size, stretches, g.pixels // SLOT_PIXELS), 1)
+    block_parts = min(g.groups, chunks_of(CHUNKS, slots))
+    filter_parts = min(chunks_of(filters, panel), chunks_of(CHUNKS, slots * block_parts))
     return Plan(
-        row_stretches, stretches, slots, band, height, wide, run_strips, strips, tiles * wide,
-        parts, split,
+        row_stretches, stretches, band, int(patched), row_vectors + 1 | 1, tap_rows, row_vectors,
+        g.groups // groups, filters, panel, int(split), slots, block_parts, filter_parts,
     )  # fmt: skip
 
 
+def _should_patch(g: Geometry, window: Window, dtype: np.dtype) -> bool:
+    """Tell whether tiles save more by reading patches than it takes to copy them."""
+    if g.KW == 1 or (window.runs > 1 and window.run != lanes(dtype)):
+        return True  # tiles would have one vector each
+    vectors = g.KH * window.runs * whole_vectors(window.run, dtype)
+    return (vectors - whole_vectors(g.taps, dtype)) * g.filters > COPY_COST * vectors
+
+
+def _block_size(g: Geometry, plan: Plan, dtype: np.dtype) -> int:
+    """Return how many sums a block has: for each vector under the taps, one row a filter."""
+    return plan.tap_rows * plan.row_vectors * plan.filters * lanes(dtype)
+
+
 @kernel
-def _grad_weight_loop(grad_out, x, g, window, plan, sums):
-    for chunk in prange(plan.slots * plan.parts):
-        slot, part = chunk // plan.parts, chunk % plan.parts
-        first, last = chunk_bounds(slot, plan.slots, plan.stretches)
-        for start in range(first, last, plan.band):
-            stop = min(start + plan.band, last)
-            _add_band(grad_out, x, g, window, plan, start, stop, part, sums[slot])
+def _grad_weight_loop(grad_out, x, g, window, plan, sums, grad_weight):
+    parts = plan.block_parts * plan.filter_parts
+    for chunk in prange(plan.slots * parts):
+        slot, part = chunk // parts, chunk % parts
+        stretches = chunk_bounds(slot, plan.slots, plan.stretches)
+        blocks = chunk_bounds(part // plan.filter_parts, plan.block_parts, g.groups)
+        panels = chunk_bounds(
+            part % plan.filter_parts, plan.filter_parts, chunks_of(plan.filters, plan.panel)
+        )
+        _add_chunk(grad_out, x, g, window, plan, stretches, blocks, panels, sums[slot])
+        if plan.slots == 1:  # the sums are still in the cache
+            _gather(sums, g, plan, blocks, panels, grad_weight)
 
 
 @body
-def _add_band(grad_out, x, g, window, plan, first, last, part, sums):
-    """Add what the stretches from ``first`` up to ``last`` contribute, for one part of filters."""
-    seen, counts = np.empty(last - first, np.intp), np.empty(last - first, np.intp)
-    top_row, rows = _place_stretches(g, window, plan, first, last, seen, counts)
-    first_pixel = first // plan.row_stretches * g.OW + first % plan.row_stretches * STRETCH
-    pixels = counts.sum()
-    first_tile, last_tile = chunk_bounds(part, plan.parts, plan.vectors // plan.wide)
-    v_first, v_last = first_tile * plan.wide, last_tile * plan.wide
-    values, cotangents = x, grad_out
-    step, vector = g.F, lanes_of(x)  # from pixel to pixel, from vector to vector
+def _add_chunk(grad_out, x, g, window, plan, stretches, blocks, panels, sums):
+    """Sum over the stretches of a slot, for a part of the blocks and filters, in bands."""
+    band = min(plan.band, stretches[1] - stretches[0])
+    pixels = band * min(g.OW, STRETCH)
+    values, patches, cotangents = x, x, grad_out
     if window.copied:
-        values = np.empty(rows * window.width * window.pixel, x.dtype)
+        rows = _most_rows(g, window, plan, band)
+        size = (blocks[1] - blocks[0]) * rows * window.width * window.pixel
+        values = empty_aligned(size + lanes_of(x), x)
+    if plan.patched:
+        patches = empty_aligned(pixels * plan.patch * lanes_of(x), x)
     if plan.split:
-        cotangents = np.empty((v_last - v_first) * pixels * lanes_of(x), x.dtype)
-        step, vector = lanes_of(x), pixels * lanes_of(x)
-    for group in range(g.groups):
+        cotangents = empty_aligned((panels[1] - panels[0]) * pixels * plan.panel, x)
+    places = np.empty((3, band), np.intp)
+    scratch = Scratch(values, patches, cotangents, places[0], places[1], places[2])
+    for first in range(stretches[0], stretches[1], band):
+        count = min(band, stretches[1] - first)
+        fresh = first == stretches[0]
+        _add_band(grad_out, x, g, window, plan, first, count, blocks, panels, fresh, scratch, sums)
+
+
+@body
+def _most_rows(g, window, plan, band):
+    """Return how many rows of the window a band may need."""
+    rows = chunks_of(band - 1, plan.row_stretches) + 1  # of output
+    images = chunks_of(rows - 1, g.OH)  # after the first
+    gap = max(window.height - g.OH * g.stride_h, 0)
+    return (rows - 1) * g.stride_h + images * gap + (g.KH - 1) * g.dilation_h + 1
+
+
+@body
+def _add_band(grad_out, x, g, window, plan, first, count, blocks, panels, fresh, scratch, sums):
+    """Add what so many stretches contribute to a part of the sums, or make it if it is fresh."""
+    width = lanes_of(x)
+    top_row, rows = _place_stretches(g, window, plan, first, count, scratch)
+    first_pixel = first // plan.row_stretches * g.OW + first % plan.row_stretches * STRETCH
+    counts = scratch.counts[:count]
+    pixels = counts.sum()
+    size = rows * window.width * window.pixel
+    if window.copied:
+        _fill_windows(x, g, window, blocks, top_row, rows, scratch.values)
+    held = -1  # the group whose cotangents are copied
+    for block in range(blocks[0], blocks[1]):
+        group = block // plan.group_blocks
+        at = first_pixel * g.F + group * g.filters + panels[0] * plan.panel
+        cotangents, step, vector = scratch.cotangents, plan.panel, pixels * plan.panel
+        if not plan.split:
+            cotangents, step, vector = grad_out[at:], g.F, plan.panel
+        elif group != held:
+            _split_panels(grad_out, at, g, pixels, panels, plan.panel, cotangents)
+            held = group
         if window.copied:
-            fill_window(x, g, window, group, top_row, rows, values)
+            values = scratch.values[(block - blocks[0]) * size :]
         else:
-            values = x[top_row * window.width * window.pixel + group * g.channels :]
-        at = first_pixel * g.F + group * g.filters + v_first * lanes_of(x)
-        if plan.split:
-            _split_vectors(grad_out, at, g, pixels, v_first, v_last, cotangents)
-        else:
-            cotangents = grad_out[at:]
-        _add_group(
-            values, cotangents, step, vector, g, window, plan, group, v_first, v_last,
-            seen, counts, sums,
+            values = x[top_row * window.width * window.pixel + block * g.channels :]
+        starts, pixel = scratch.seen, g.stride_w * window.pixel
+        down, right = window.down, width if window.runs == 1 else window.right
+        if plan.patched:
+            _fill_patches(values, g, window, plan, count, scratch)
+            values, starts, pixel = scratch.patches, scratch.starts, plan.patch * width
+            down, right = 0, width
+        _add_block(
+            values, starts, pixel, down, right, cotangents, step, vector, counts, plan, block,
+            panels, fresh, sums,
         )  # fmt: skip
 
 
 @body
-def _split_vectors(grad_out, at, g, pixels, v_first, v_last, cotangents):
-    """Copy cotangents from ``at`` on, vector by vector, and fill up the last with zeros."""
-    width = lanes_of(cotangents)
-    one = tile_zeros(1, 1, cotangents)
-    to = 0
-    for v in range(v_first, v_last):
-        filters = max(min(g.filters - v * width, width), 0)
-        for p in range(pixels):
-            if filters == width:
-                tile_store(tile_load(one, grad_out, at + p * g.F, 0), cotangents, to, 0)
-            else:
-                copy_run(cotangents, to, grad_out, at + p * g.F, filters)
-                zero_run(cotangents, to + filters, width - filters)
-            to += width
-        at += width
-
-
-@body
-def _place_stretches(g, window, plan, first, last, seen, counts):
-    """List where stretches begin in the window, and their pixels; return the window's rows."""
+def _place_stretches(g, window, plan, first, count, scratch):
+    """List where stretches begin, and their pixels; return which rows of the window they see."""
     n = first // (g.OH * plan.row_stretches)
     oh, stretch = first // plan.row_stretches % g.OH, first % plan.row_stretches
-    top_row = n * window.height + oh * g.stride_h
-    row = top_row
-    for i in range(last - first):
+    top_row = row = n * window.height + oh * g.stride_h
+    start = 0
+    for i in range(count):
         row = n * window.height + oh * g.stride_h
         ow = stretch * STRETCH
-        seen[i] = ((row - top_row) * window.width + ow * g.stride_w) * window.pixel
-        counts[i] = min(STRETCH, g.OW - ow)
+        scratch.seen[i] = ((row - top_row) * window.width + ow * g.stride_w) * window.pixel
+        scratch.counts[i] = min(STRETCH, g.OW - ow)
+        scratch.starts[i] = start
+        start += scratch.counts[i] * plan.patch * lanes_of(scratch.values)
         stretch += 1
         if stretch == plan.row_stretches:
             stretch, oh = 0, oh + 1
@@ -230,102 +309,180 @@ def _place_stretches(g, window, plan, first, last, seen, counts):
 
 
 @body
-def _add_group(
-    values, cotangents, step, vector, g, window, plan, group, v_first, v_last, seen, counts, sums
-):
-    """Run through the filters of one part, in tiles of the planned size."""
-    for v in range(v_first, v_last, plan.wide):
-        here = cotangents[(v - v_first) * vector :]
-        if plan.wide == 2 and plan.height == TALL:
-            _add_strips(
-                tile_zeros(TALL, 2, sums),
-                values, here, step, vector, g, window, plan, group, v, seen, counts, sums,
-            )  # fmt: skip
-        elif plan.wide == 2:
-            _add_strips(
-                tile_zeros(LOW, 2, sums),
-                values, here, step, vector, g, window, plan, group, v, seen, counts, sums,
-            )  # fmt: skip
-        elif plan.height == TALL:
-            _add_strips(
-                tile_zeros(TALL, 1, sums),
-                values, here, step, vector, g, window, plan, group, v, seen, counts, sums,
-            )  # fmt: skip
-        else:
-            _add_strips(
-                tile_zeros(1, 1, sums),
-                values, here, step, vector, g, window, plan, group, v, seen, counts, sums,
-            )  # fmt: skip
+def _fill_windows(x, g, window, blocks, top_row, rows, values):
+    """Copy the rows of the tall padded image, block by block."""
+    size, width = rows * window.width * window.pixel, lanes_of(x)
+    zero_run(values, (blocks[1] - blocks[0]) * size, width)  # the last run may be read beyond
+    if g.channels != width or g.groups == 1:
+        for block in range(blocks[0], blocks[1]):
+            fill_window(x, g, window, block, top_row, rows, values[(block - blocks[0]) * size :])
+        return
+    none = one = tile_zeros(1, 1, x)
+    start, stop = inside(-g.left, window.width, g.W)
+    for q in range(rows):  # the blocks of a pixel are neighbours in x: all are copied at once
+        n, h = (top_row + q) // window.height, (top_row + q) % window.height - g.top
+        at = ((n * g.H + h) * g.W - g.left) * g.C
+        for w in range(window.width):
+            to = (q * window.width + w) * width
+            for block in range(blocks[0], blocks[1]):
+                value = none
+                if 0 <= h < g.H and start <= w < stop:
+                    value = tile_load(one, x, at + w * g.C + block * width, 0)
+                tile_store(value, values, to, 0)
+                to += size
 
 
 @body
-def _place_strip(strip, plan, g, window):
-    """Return where in the window a strip of taps begins."""
-    run, strip = strip // plan.run_strips, strip % plan.run_strips
-    place = run // window.runs * window.down + run % window.runs * window.right
-    return place + strip_start(strip, plan.height, window.run)
-
-
-@body
-def _add_strips(
-    zeros, values, cotangents, step, vector, g, window, plan, group, v, seen, counts, sums
-):
-    """Add to the sums of all taps, for the one or two vectors of filters in a tile."""
-    row = plan.vectors * lanes_of(sums)
-    base = group * plan.strips * plan.height * row + v * lanes_of(sums)
+def _fill_patches(values, g, window, plan, count, scratch):
+    """Copy the values under all taps side by side, for each pixel."""
     pixel = g.stride_w * window.pixel
-    for i in range(0, plan.strips, 2):
-        j = min(i + 1, plan.strips - 1)  # a strip without a partner is computed twice
-        upper_at, lower_at = base + i * plan.height * row, base + j * plan.height * row
-        upper, lower = _two_strips(
-            tile_load(zeros, sums, upper_at, row), tile_load(zeros, sums, lower_at, row),
-            values, _place_strip(i, plan, g, window), _place_strip(j, plan, g, window), pixel,
-            cotangents, step, vector, seen, counts,
-        )  # fmt: skip
-        tile_store(upper, sums, upper_at, row)
-        tile_store(lower, sums, lower_at, row)
+    for i in range(count):
+        at, to = scratch.seen[i], scratch.starts[i]
+        for first in range(0, scratch.counts[i], FEW_PATCHES):
+            few = min(scratch.counts[i] - first, FEW_PATCHES)
+            _fill_few(values, at + first * pixel, few, g, window, plan, scratch.patches, to)
+            to += few * plan.patch * lanes_of(values)
 
 
 @body
-def _two_strips(
-    upper, lower, values, upper_at, lower_at, pixel, cotangents, step, vector, seen, counts
+def _fill_few(values, seen, count, g, window, plan, patches, to):
+    """Copy a few patches, run by run.
+
+    Whole vectors are copied. What hangs over the end of a run is overwritten by the next one, and
+    what hangs over the end of a patch falls into the vectors between patches.
+    """
+    width, pixel = lanes_of(patches), g.stride_w * window.pixel
+    row = plan.patch * width
+    none = one = tile_zeros(1, 1, patches)
+    for p in range(count):
+        tile_store(none, patches, to + p * row + (plan.row_vectors - 1) * width, 0)
+    for kh in range(g.KH):
+        for run in range(window.runs):
+            at = seen + kh * window.down + run * window.right
+            for k in range(0, window.run, width):
+                for p in range(count):
+                    tile_store(
+                        tile_load(one, values, at + k + p * pixel, 0), patches, to + k + p * row, 0
+                    )
+            to += window.run
+
+
+@body
+def _split_panels(grad_out, at, g, pixels, panels, panel, cotangents):
+    """Copy cotangents from ``at`` on, panel by panel, and fill up the last with zeros."""
+    width = lanes_of(cotangents)
+    one = tile_zeros(1, 1, cotangents)
+    whole = min(g.filters // panel, panels[1]) - panels[0]  # panels
+    rest = g.filters - (panels[0] + whole) * panel
+    for p in range(pixels):
+        to = p * panel
+        for k in range(0, whole * panel, panel):
+            for i in range(0, panel, width):
+                tile_store(tile_load(one, grad_out, at + k + i, 0), cotangents, to + i, 0)
+            to += pixels * panel
+        if whole < panels[1] - panels[0]:
+            copy_run(cotangents, to, grad_out, at + whole * panel, rest)
+            zero_run(cotangents, to + rest, panel - rest)
+        at += g.F
+
+
+@body
+def _tile_width(vectors):
+    """Return how many of so many vectors the next tile takes: two and two, not three and one."""
+    return 3 if vectors == 3 or vectors > 4 else min(vectors, 2)
+
+
+@body
+def _add_block(
+    values, starts, pixel, down, right, cotangents, step, vector, counts, plan, block, panels,
+    fresh, sums,
+):  # fmt: skip
+    """Run through the filters and the vectors under the taps, in tiles."""
+    size = plan.filters * lanes_of(sums)  # of the sums of one vector
+    for index in range(panels[0], panels[1]):
+        filters = index * plan.panel, min((index + 1) * plan.panel, plan.filters)
+        here = cotangents[(index - panels[0]) * vector :]
+        at = block * plan.tap_rows * plan.row_vectors * size
+        for row in range(plan.tap_rows):
+            v = 0
+            while v < plan.row_vectors:
+                there = values[row * down + v * right :]
+                wide = _tile_width(plan.row_vectors - v)
+                if wide == 3:
+                    _add_panel(
+                        tile_zeros(TALL, 3, sums), 3 * lanes_of(sums), there, starts, pixel, right,
+                        here, step, counts, filters, fresh, sums, at,
+                    )  # fmt: skip
+                elif wide == 2:
+                    _add_panel(
+                        tile_zeros(TALL, 2, sums), 2 * lanes_of(sums), there, starts, pixel, right,
+                        here, step, counts, filters, fresh, sums, at,
+                    )  # fmt: skip
+                else:
+                    _add_panel(
+                        tile_zeros(TALL, 1, sums), lanes_of(sums), there, starts, pixel, right,
+                        here, step, counts, filters, fresh, sums, at,
+                    )  # fmt: skip
+                v += wide
+                at += wide * size
+
+
+@body
+def _add_panel(
+    zeros, row, values, starts, pixel, right, cotangents, step, counts, filters, fresh, sums, at
 ):
-    """Sum over the pixels of a band for two strips of taps."""
-    k = 0
-    for i in range(counts.size):
-        at = seen[i]
-        for _ in range(counts[i]):
-            upper = tile_outer(upper, values, at + upper_at, NEIGHBOUR, cotangents, k, vector)
-            lower = tile_outer(lower, values, at + lower_at, NEIGHBOUR, cotangents, k, vector)
-            at += pixel
-            k += step
-    return upper, lower
+    """Add to the sums of a panel of filters, for one to three vectors: a few tiles."""
+    for f in range(filters[0], filters[1], TALL):
+        tile = zeros if fresh else tile_load(zeros, sums, at + f * row, row)
+        k = f - filters[0]
+        for i in range(counts.size):
+            v = starts[i]
+            for _ in range(counts[i]):
+                tile = tile_outer(tile, cotangents, k, NEIGHBOUR, values, v, right)
+                v += pixel
+                k += step
+        tile_store(tile, sums, at + f * row, row)
 
 
 @kernel
-def _gather_loop(sums, slots, g, padded, rows, grad_weight):
-    """Add the slots up in their order, and put the filters first: (F, C/groups, KH, KW)."""
-    vectors = chunks_of(g.filters, lanes_of(sums))
-    for chunk in prange(g.groups * vectors):
-        _gather_vector(
-            sums, slots, g, padded, rows[chunk // vectors], chunk // vectors, chunk % vectors,
-            grad_weight,
-        )  # fmt: skip
+def _gather_loop(sums, g, plan, grad_weight):
+    panels = chunks_of(plan.filters, plan.panel)
+    for chunk in prange(g.groups * panels):
+        block, panel = chunk // panels, chunk % panels
+        _gather(sums, g, plan, (block, block + 1), (panel, panel + 1), grad_weight)
 
 
 @body
-def _gather_vector(sums, slots, g, padded, rows, group, v, grad_weight):
-    """Gather one vector of filters."""
-    width, taps, size = lanes_of(sums), g.KH * g.KW, sums.size // slots
-    filters = min(g.filters - v * width, width)
-    first = (group * g.filters + v * width) * g.channels * taps
-    total = np.empty(width, sums.dtype)
-    for c in range(g.channels):
-        for tap in range(taps):
-            at = rows[tap * g.channels + c] * padded + v * width
-            tile = tile_load(tile_zeros(1, 1, sums), sums, at, 0)
-            for slot in range(1, slots):
-                tile = tile_add(tile, tile_load(tile, sums, slot * size + at, 0))
-            tile_store(tile, total, 0, 0)
-            for f in range(filters):
-                grad_weight[first + (f * g.channels + c) * taps + tap] = total[f]
+def _gather(sums, g, plan, blocks, panels, grad_weight):
+    """Add up the slots of some blocks and filters in their order, and put channels first."""
+    patch = np.empty(plan.tap_rows * plan.row_vectors * lanes_of(sums), sums.dtype)
+    down = g.KW * g.channels if plan.tap_rows == 1 else plan.row_vectors * lanes_of(sums)
+    for block in range(blocks[0], blocks[1]):
+        group, c = block // plan.group_blocks, block % plan.group_blocks * g.channels
+        for f in range(panels[0] * plan.panel, min(panels[1] * plan.panel, g.filters)):
+            _sum_slots(sums, plan, block, f, patch)
+            to = (group * g.filters + f) * plan.group_blocks * g.channels + c
+            to *= g.KH * g.KW
+            for channel in range(g.channels):
+                for kh in range(g.KH):
+                    for kw in range(g.KW):
+                        grad_weight[to] = patch[kh * down + kw * g.channels + channel]
+                        to += 1
+
+
+@body
+def _sum_slots(sums, plan, block, f, patch):
+    """Add up the slots for one filter and block."""
+    width = lanes_of(sums)
+    vectors = plan.tap_rows * plan.row_vectors
+    at, v = block * vectors * plan.filters * width, 0
+    while v < vectors:
+        wide = _tile_width(plan.row_vectors - v % plan.row_vectors)
+        for i in range(wide):
+            there = at + (f * wide + i) * width
+            total = tile_load(tile_zeros(1, 1, sums), sums[0], there, 0)
+            for slot in range(1, plan.slots):
+                total = tile_add(total, tile_load(total, sums[slot], there, 0))
+            tile_store(total, patch, (v + i) * width, 0)
+        v += wide
+        at += wide * plan.filters * width

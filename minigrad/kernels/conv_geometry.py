@@ -1,18 +1,14 @@
 """The sizes of a convolution, and its filters as matrices."""
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
 
 from minigrad.kernels._jit import body
-from minigrad.kernels._layout import Shape
+from minigrad.kernels._layout import Shape, remembered
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]  # top, bottom, left, right
-
-# For what follows from shapes alone: without it each step would work it out again.
-remembered = functools.lru_cache(maxsize=1024)
 
 
 class Geometry(NamedTuple):

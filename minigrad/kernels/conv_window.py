@@ -1,12 +1,12 @@
-"""What the direct convolutions share: windows of padded rows, and strips of neighbours.
+"""What direct convolutions share: windows of padded rows, and for outputs strips of neighbours.
 
 Window. Without padding a filter row always reads one run of neighbouring values. So imagine all
 images padded, one below the other, as a single tall image. A chunk of work copies the few rows of
 it that it needs, a *window*, and they are still in the cache when they are multiplied. Where there
 is no padding, the window is x itself and nothing is copied.
 
-Strip. A tile of sums stands for two *strips*: each is ``height`` neighbours in a row, and they may
-lie anywhere. Rows seldom divide by the height of a full tile, but most divide well by half of it;
+Strip. A tile of outputs is two *strips*: each is ``height`` neighbours in a row, and they may lie
+anywhere. Rows seldom divide by the height of a full tile, but most divide well by half of it;
 a strip at the end of a row starts so early that it ends there, and what two strips share is
 computed twice, to the same bits::
 
@@ -20,9 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels._jit import body
+from minigrad.kernels._layout import remembered
 from minigrad.kernels._runs import copy_run, zero_run
 from minigrad.kernels._simd import ROWS
-from minigrad.kernels.conv_geometry import Geometry, inside, remembered
+from minigrad.kernels.conv_geometry import Geometry, inside
 
 # The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
 # The first fills the registers. Each one is compiled, so they are few.
@@ -68,11 +69,11 @@ class Plan(NamedTuple):
 
 
 @remembered
-def window_of(g: Geometry) -> Window:
-    """Choose the window of a convolution: x itself if that will do."""
+def window_of(g: Geometry, copied: bool = False) -> Window:
+    """Choose the window of a convolution: x itself if that will do and no copy is asked for."""
     height = (g.OH - 1) * g.stride_h + g.dilation_h * (g.KH - 1) + 1
     width = (g.OW - 1) * g.stride_w + g.dilation_w * (g.KW - 1) + 1
-    copied = g.top != 0 or g.left != 0 or height > g.H or width > g.W
+    copied = copied or g.top != 0 or g.left != 0 or height > g.H or width > g.W
     if not copied:
         height, width = g.H, g.W
     pixel = g.channels if copied else g.C
@@ -138,13 +139,6 @@ def strips_in(length: int, height: int) -> int:
 def strip_start(strip, height, length):
     """Return where in its row a strip begins."""
     return min(strip * height, length - height)
-
-
-def strip_rows(length: int, height: int) -> np.ndarray:
-    """Return for each of so many neighbours where it stands among all places of all strips."""
-    place = np.arange(length)
-    strip = place // height
-    return strip * height + place - np.minimum(strip * height, length - height)
 
 
 @body

@@ -6,6 +6,7 @@ exponential is 1. Sums run over one row, in double precision and in the order of
 
 import numpy as np
 
+from minigrad.kernels._exp import exp
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 
 # An exponential costs about as much as so many elementary operations.
@@ -13,23 +14,52 @@ _EXP = 8
 
 
 @body
-def _row_forward(x, label, base, hit, p):
-    """Fill p with the softmax of the row x, and return the loss."""
-    peak = x[0]
-    for c in range(1, x.size):
-        if x[c] > peak:
-            peak = x[c]
+def _peak(x):
+    """Return the largest value of a row; with a NaN in the row, any value."""
+    lanes = min(16, x.size)
+    best = x[:lanes].copy()  # so many contests side by side, each in a place of its own
+    for at in range(lanes, x.size - lanes + 1, lanes):
+        part = x[at : at + lanes]
+        for j in range(lanes):
+            best[j] = part[j] if part[j] > best[j] else best[j]
+    peak = best[0]
+    for value in best:
+        peak = value if value > peak else peak
+    for value in x[x.size // lanes * lanes :]:
+        peak = value if value > peak else peak
+    return peak
+
+
+@body(reassociate=True)
+def _sum(p):
+    """Add up a row in float64, in an order that its length fixes."""
     total = 0.0
+    for value in p:
+        total += np.float64(value)
+    return total
+
+
+@body
+def _any(weights):
+    """Tell whether any class has a weight, as with smoothed labels."""
+    return (weights != 0).any()
+
+
+@body
+def _row_forward(x, label, base, smoothed, hit, p):
+    """Fill p with the softmax of the row x, and return the loss."""
+    peak = _peak(x)
     for c in range(x.size):
-        p[c] = np.exp(x[c] - peak)
-        total += p[c]
+        p[c] = exp(x[c] - peak)
+    total = _sum(p)
+    share = x.dtype.type(total)
     for c in range(x.size):
-        p[c] /= total
+        p[c] /= share
     if label < 0:
         return 0.0
     log_total = np.log(total)
     loss = hit[label] * (log_total - (x[label] - peak))  # -log p of the label
-    for c in range(x.size):
+    for c in range(x.size if smoothed else 0):
         if base[c] != 0:  # a class of no weight adds 0, also where log p is -Inf
             loss += base[c] * (log_total - (x[c] - peak))
     return loss
@@ -37,10 +67,11 @@ def _row_forward(x, label, base, hit, p):
 
 @kernel
 def _forward_loop(logits, labels, base, hit, losses, probabilities, chunks):
+    smoothed = _any(base)
     for chunk in prange(chunks):
         start, stop = chunk_bounds(chunk, chunks, labels.size)
         for r in range(start, stop):
-            losses[r] = _row_forward(logits[r], labels[r], base, hit, probabilities[r])
+            losses[r] = _row_forward(logits[r], labels[r], base, smoothed, hit, probabilities[r])
 
 
 def _chunks_of_rows(R: int, C: int) -> int:
@@ -61,24 +92,24 @@ def softmax_cross_entropy_forward(
 
 
 @body
-def _row_backward(grad_loss, p, label, base, hit, grad_x):
+def _row_backward(grad_loss, p, label, base, spread, hit, grad_x):
     if label < 0:
         grad_x[:] = 0
         return
-    mass = hit[label]
+    mass = p.dtype.type(spread + hit[label])
     for c in range(p.size):
-        mass += base[c]
-    for c in range(p.size):
-        q = base[c] + hit[c] if c == label else base[c]
-        grad_x[c] = grad_loss * (p[c] * mass - q)
+        grad_x[c] = grad_loss * (p[c] * mass - base[c])
+    grad_x[label] = grad_loss * (p[label] * mass - (base[label] + hit[label]))
 
 
 @kernel
 def _backward_loop(grad_losses, probabilities, labels, base, hit, grad_logits, chunks):
+    spread = _sum(base)
     for chunk in prange(chunks):
         start, stop = chunk_bounds(chunk, chunks, labels.size)
         for r in range(start, stop):
-            _row_backward(grad_losses[r], probabilities[r], labels[r], base, hit, grad_logits[r])
+            grad_x = grad_logits[r]
+            _row_backward(grad_losses[r], probabilities[r], labels[r], base, spread, hit, grad_x)
 
 
 def softmax_cross_entropy_backward(

@@ -13,6 +13,18 @@ from minigrad.kernels.taps import Taps
 
 
 @body
+def _add_four(runs, sources, weights, out):
+    """Add four weighted runs, one after the other."""
+    run0, run1, run2, run3 = runs[sources[0]], runs[sources[1]], runs[sources[2]], runs[sources[3]]
+    weight0, weight1, weight2, weight3 = weights[0], weights[1], weights[2], weights[3]
+    for j in range(out.size):
+        total = out[j] + weight0 * run0[j]
+        total = total + weight1 * run1[j]
+        total = total + weight2 * run2[j]
+        out[j] = total + weight3 * run3[j]
+
+
+@body
 def _mix(runs, taps, i, out):
     """Set ``out`` to the weighted sum of those runs that entry i of the output reads."""
     starts, sources, weights = taps
@@ -23,10 +35,15 @@ def _mix(runs, taps, i, out):
     run, weight = runs[sources[first]], weights[first]
     for j in range(out.size):
         out[j] = weight * run[j]
-    for k in range(first + 1, last):
+    k = first + 1
+    while k + 4 <= last:  # four at a time, for the sum is read and written each time
+        _add_four(runs, sources[k : k + 4], weights[k : k + 4], out)
+        k += 4
+    while k < last:
         run, weight = runs[sources[k]], weights[k]
         for j in range(out.size):
             out[j] += weight * run[j]
+        k += 1
 
 
 @body

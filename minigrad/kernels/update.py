@@ -1,39 +1,129 @@
-"""Optimiser steps: one pass over memory for each parameter, which is changed where it stands.
+"""Optimiser steps: one launch, and one pass over memory, for all parameters, changed in place.
 
-Without fast-math each operation rounds as its twin's does, so both give the same bits.
+The loops take addresses, for a launch takes a fixed number of arrays, and a network has any. Row i
+of a table of addresses is parameter i: itself, its gradient, and what is remembered of it. Without
+fast-math each operation rounds as its twin's does, so both give the same bits.
 """
 
+import ctypes
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numba
+import numba.extending
 import numpy as np
+from llvmlite import ir
+from numba import types
 
-from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._jit import CHUNK, Kernel, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import flat, memory_order
 from minigrad.kernels.reference import update as twins
 
+# Any: the one makes its names while it runs; what the other makes takes one argument less when
+# compiled code calls it.
+config: Any = numba.config
+intrinsic: Any = numba.extending.intrinsic
 
-def _in_one_order(order: tuple[int, ...], *arrays: np.ndarray | None) -> bool:
-    """Whether each array lies in memory in this order, without gaps: its flat form is a view."""
-    return all(a is None or a.transpose(order).flags.c_contiguous for a in arrays)
-
-
-def _flat_or_empty(
-    array: np.ndarray | None, like: np.ndarray, order: tuple[int, ...]
-) -> np.ndarray:
-    """The flat form; an empty array stands for None, of which a kernel would be compiled anew."""
-    return np.empty(0, like.dtype) if array is None else flat(array, order)
+Arrays = Sequence[np.ndarray]
 
 
-def _numbers(like: np.ndarray, *settings: float) -> tuple[np.floating, ...]:
-    """The settings in the dtype of the parameter, lest float32 loops compute in float64."""
-    return tuple(like.dtype.type(setting) for setting in settings)
+@intrinsic
+def _pointer(typing_context, address, like):
+    """Point at values of the dtype of an array."""
+    kind = types.CPointer(like.dtype)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(types.int64, like), emit
 
 
 @body
-def _chunk(chunk: int, chunks: int, size: int) -> slice:
-    """The part of an array that is a chunk. Indices from 0 let the compiler use vectors."""
-    start, stop = chunk_bounds(chunk, chunks, size)
-    return slice(start, stop)
+def _values(address, start, stop, like):
+    """Return the values of a flat array from ``start`` to ``stop``; address 0 has none."""
+    if address == 0:
+        return like[:0]
+    return numba.carray(_pointer(address + start * like.itemsize, like), stop - start)
+
+
+if config.DISABLE_JIT:
+
+    def _pointer(address: int, like: np.ndarray) -> Any:
+        number = np.ctypeslib.as_ctypes_type(like.dtype)
+        return ctypes.cast(int(address), ctypes.POINTER(number))
+
+
+def _without_gaps(
+    param: np.ndarray, grad: np.ndarray, *memory: np.ndarray | None
+) -> tuple[np.ndarray | None, ...] | None:
+    """Return the arrays of a parameter, all in one order of memory; None where that has gaps."""
+    order = tuple(range(param.ndim)) if param.flags.c_contiguous else memory_order(param)
+    if all(a is None or a.transpose(order).flags.c_contiguous for a in (param, *memory)):
+        return param, flat(grad, order), *memory
+    return None
+
+
+def _launch(
+    loop: Kernel,
+    twin: Callable[..., None],
+    columns: Sequence[Arrays | None],
+    settings: Sequence[float],
+    *flags: bool,
+) -> None:
+    """Run a loop over all parameters of a dtype at once.
+
+    A parameter whose memory has gaps cannot be walked through by address: the twin takes it.
+    """
+    rows: dict[np.dtype, list[tuple]] = {}
+    for row in twins.rows(*columns):
+        arrays = _without_gaps(*row)
+        if arrays is None:
+            twin(*row)
+        elif row[0].size:
+            rows.setdefault(row[0].dtype, []).append(arrays)
+    for dtype, members in rows.items():
+        addresses = np.array([[_address(array) for array in row] for row in members])
+        sizes = np.array([row[0].size for row in members])
+        counts = -(-sizes // CHUNK)
+        owners = np.repeat(np.arange(len(members)), counts)
+        firsts = np.cumsum(counts) - counts
+        numbers = tuple(dtype.type(setting) for setting in settings)
+        like = np.empty(0, dtype)
+        loop.launch(int(sizes.sum()), addresses, sizes, owners, firsts, like, numbers, *flags)
+
+
+def _address(array: np.ndarray | None) -> int:
+    return 0 if array is None else array.__array_interface__["data"][0]
+
+
+@body
+def _part(chunk, sizes, owners, firsts):
+    """Return which parameter a chunk belongs to, and where in it the chunk starts and stops."""
+    owner = owners[chunk]
+    size = sizes[owner]
+    start, stop = chunk_bounds(chunk - firsts[owner], chunks_of(size), size)
+    return owner, start, stop
+
+
+@body
+def _row3(addresses, start, stop, like):
+    """Return the arrays of one parameter, cut to a chunk: itself, its gradient and one memory."""
+    return (
+        _values(addresses[0], start, stop, like),
+        _values(addresses[1], start, stop, like),
+        _values(addresses[2], start, stop, like),
+    )
+
+
+@body
+def _row5(addresses, start, stop, like):
+    """Return the arrays of a parameter with three memories."""
+    return (
+        *_row3(addresses, start, stop, like),
+        _values(addresses[3], start, stop, like),
+        _values(addresses[4], start, stop, like),
+    )
 
 
 @body
@@ -51,36 +141,30 @@ def _sgd(param, grad, velocity, settings, nesterov):
 
 
 @kernel
-def _sgd_loop(param, grad, velocity, settings, nesterov, chunks):
-    for chunk in prange(chunks):
-        part = _chunk(chunk, chunks, param.size)
-        _sgd(param[part], grad[part], velocity[part], settings, nesterov)
+def _sgd_loop(addresses, sizes, owners, firsts, like, settings, nesterov):
+    for chunk in prange(owners.size):
+        owner, start, stop = _part(chunk, sizes, owners, firsts)
+        param, grad, velocity = _row3(addresses[owner], start, stop, like)
+        _sgd(param, grad, velocity, settings, nesterov)
 
 
 def sgd_step(
-    param: np.ndarray,
-    grad: np.ndarray,
-    velocity: np.ndarray | None,
+    params: Arrays,
+    grads: Arrays,
+    velocities: Arrays | None,
     lr: float,
     momentum: float,
     dampening: float,
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """Move a parameter against its gradient, in place."""
-    order = memory_order(param)
-    if not _in_one_order(order, param, velocity):
-        twins.sgd_step(param, grad, velocity, lr, momentum, dampening, weight_decay, nesterov)
-        return
-    _sgd_loop.launch(
-        param.size,
-        flat(param, order),
-        flat(grad, order),
-        _flat_or_empty(velocity, param, order),
-        _numbers(param, lr, momentum, 1 - dampening, weight_decay),
-        nesterov,
-        chunks_of(param.size),
-    )
+    """Move parameters against their gradients, in place."""
+
+    def twin(param: Any, grad: Any, velocity: Any) -> None:
+        twins.sgd_move(param, grad, velocity, lr, momentum, dampening, weight_decay, nesterov)
+
+    settings = lr, momentum, 1 - dampening, weight_decay
+    _launch(_sgd_loop, twin, (params, grads, velocities), settings, nesterov)
 
 
 @body
@@ -103,18 +187,19 @@ def _adam(param, grad, mean, square, largest, settings):
 
 
 @kernel
-def _adam_loop(param, grad, mean, square, largest, settings, chunks):
-    for chunk in prange(chunks):
-        part = _chunk(chunk, chunks, param.size)
-        _adam(param[part], grad[part], mean[part], square[part], largest[part], settings)
+def _adam_loop(addresses, sizes, owners, firsts, like, settings):
+    for chunk in prange(owners.size):
+        owner, start, stop = _part(chunk, sizes, owners, firsts)
+        param, grad, mean, square, largest = _row5(addresses[owner], start, stop, like)
+        _adam(param, grad, mean, square, largest, settings)
 
 
 def adam_step(
-    param: np.ndarray,
-    grad: np.ndarray,
-    mean: np.ndarray,
-    square: np.ndarray,
-    largest: np.ndarray | None,
+    params: Arrays,
+    grads: Arrays,
+    means: Arrays,
+    squares: Arrays,
+    largest: Arrays | None,
     step: int,
     lr: float,
     beta1: float,
@@ -123,15 +208,15 @@ def adam_step(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    """Move a parameter by Adam's rule, in place."""
-    order = memory_order(param)
-    if not _in_one_order(order, param, mean, square, largest):
-        twins.adam_step(
-            param, grad, mean, square, largest, step, lr, beta1, beta2, eps, weight_decay, decoupled
+    """Move parameters by Adam's rule, in place."""
+
+    def twin(param: Any, grad: Any, *memory: Any) -> None:
+        mean, square, biggest = memory
+        twins.adam_move(
+            param, grad, mean, square, biggest, step, lr, beta1, beta2, eps, weight_decay, decoupled
         )
-        return
-    settings = _numbers(
-        param,
+
+    settings = (
         lr / (1 - beta1**step),
         1 - lr * weight_decay if decoupled else 1,
         0 if decoupled else weight_decay,
@@ -141,16 +226,7 @@ def adam_step(
         math.sqrt(1 - beta2**step),
         eps,
     )
-    _adam_loop.launch(
-        param.size,
-        flat(param, order),
-        flat(grad, order),
-        flat(mean, order),
-        flat(square, order),
-        _flat_or_empty(largest, param, order),
-        settings,
-        chunks_of(param.size),
-    )
+    _launch(_adam_loop, twin, (params, grads, means, squares, largest), settings)
 
 
 @body
@@ -176,41 +252,35 @@ def _rmsprop(param, grad, square, mean, velocity, settings):
 
 
 @kernel
-def _rmsprop_loop(param, grad, square, mean, velocity, settings, chunks):
-    for chunk in prange(chunks):
-        part = _chunk(chunk, chunks, param.size)
-        _rmsprop(param[part], grad[part], square[part], mean[part], velocity[part], settings)
+def _rmsprop_loop(addresses, sizes, owners, firsts, like, settings):
+    for chunk in prange(owners.size):
+        owner, start, stop = _part(chunk, sizes, owners, firsts)
+        param, grad, square, mean, velocity = _row5(addresses[owner], start, stop, like)
+        _rmsprop(param, grad, square, mean, velocity, settings)
 
 
 def rmsprop_step(
-    param: np.ndarray,
-    grad: np.ndarray,
-    square: np.ndarray,
-    mean: np.ndarray | None,
-    velocity: np.ndarray | None,
+    params: Arrays,
+    grads: Arrays,
+    squares: Arrays,
+    means: Arrays | None,
+    velocities: Arrays | None,
     lr: float,
     alpha: float,
     eps: float,
     weight_decay: float,
     momentum: float,
 ) -> None:
-    """Move a parameter by RMSprop's rule, in place."""
-    order = memory_order(param)
-    if not _in_one_order(order, param, square, mean, velocity):
-        twins.rmsprop_step(
+    """Move parameters by RMSprop's rule, in place."""
+
+    def twin(param: Any, grad: Any, *memory: Any) -> None:
+        square, mean, velocity = memory
+        twins.rmsprop_move(
             param, grad, square, mean, velocity, lr, alpha, eps, weight_decay, momentum
         )
-        return
-    _rmsprop_loop.launch(
-        param.size,
-        flat(param, order),
-        flat(grad, order),
-        flat(square, order),
-        _flat_or_empty(mean, param, order),
-        _flat_or_empty(velocity, param, order),
-        _numbers(param, lr, alpha, 1 - alpha, eps, weight_decay, momentum),
-        chunks_of(param.size),
-    )
+
+    settings = lr, alpha, 1 - alpha, eps, weight_decay, momentum
+    _launch(_rmsprop_loop, twin, (params, grads, squares, means, velocities), settings)
 
 
 @body
@@ -224,7 +294,8 @@ def _squares(x):
 @kernel
 def _squares_loop(x, partial, chunks):
     for chunk in prange(chunks):
-        partial[chunk] = _squares(x[_chunk(chunk, chunks, x.size)])
+        start, stop = chunk_bounds(chunk, chunks, x.size)
+        partial[chunk] = _squares(x[start:stop])
 
 
 def sum_of_squares(x: np.ndarray) -> float:

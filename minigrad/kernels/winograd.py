@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
+from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._runs import copy_run
 from minigrad.kernels._simd import (
     ROWS,
@@ -46,7 +46,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_direct import pack_weight
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_window import Window, fill_window
 from minigrad.kernels.gemm import whole_vectors
 

@@ -203,7 +203,16 @@ class Module:
 
     def modules(self) -> "Iterator[Module]":
         """:meth:`named_modules` without the names."""
-        return (module for _, module in self.named_modules())
+        seen: set[Module] = set()
+        stack = [self]
+        while stack:
+            module = stack.pop()
+            if module in seen:
+                continue
+            seen.add(module)
+            yield module
+            below = [v for v in module.__dict__.values() if isinstance(v, Module)]
+            stack += reversed(below)
 
     def named_children(self) -> "Iterator[tuple[str, Module]]":
         """The modules that are attributes of this one, in the order of assignment.

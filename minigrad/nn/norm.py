@@ -66,7 +66,7 @@ class _BatchNorm(Module):
     def count_batch(self) -> None:
         """Count a batch that has moved the running statistics."""
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
+            self.num_batches_tracked[...] += 1
 
     def _momentum(self) -> float:
         """The weight of the new batch; the k-th weighs 1/k in the plain average of all."""

@@ -12,10 +12,12 @@ __all__ = ["bad_images", "check_floats", "check_images", "pair"]
 
 Pair = tuple[int, int]
 
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.complex128))
+
 
 def check_floats(name: str, **inputs: Any) -> None:
     """Raise unless all inputs but None are Tensors or ndarrays of one floating dtype."""
-    first, dtype = "", None
+    first, dtype = "", None  # the first input, and its dtype
     for argument, value in inputs.items():
         if value is None:
             continue
@@ -24,13 +26,15 @@ def check_floats(name: str, **inputs: Any) -> None:
                 f"{name}: {argument} is a Tensor or an ndarray of float32 or float64, got "
                 f"{type(value).__name__}. Make one with minigrad.tensor(...)."
             )
-        if value.dtype not in (np.float32, np.float64, np.complex128):
+        if value.dtype is dtype:
+            continue
+        if value.dtype not in _FLOATS:
             raise DTypeError(
                 f"{name}: {argument} is a Tensor or an ndarray of float32 or float64, got one of "
                 f"{value.dtype}. Convert it with {argument}.astype('float32')."
             )
         # Within a complex step complex128 stands for float64.
-        own = np.dtype(np.float32 if value.dtype == np.float32 else np.float64)
+        own = _FLOATS[0] if value.dtype == _FLOATS[0] else _FLOATS[1]
         if dtype is None:
             first, dtype = argument, own
         if own != dtype:
@@ -61,6 +65,8 @@ def pair(name: str, argument: str, value: Any, least: int) -> Pair:
     >>> pair("conv2d", "stride", 2, least=1), pair("conv2d", "stride", (2, 1), least=1)
     ((2, 2), (2, 1))
     """
+    if type(value) is int and value >= least:
+        return value, value
     values = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2 or not all(_is_int(v) and v >= least for v in values):
         raise ArgumentError(

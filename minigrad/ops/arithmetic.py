@@ -20,7 +20,7 @@ __all__ = ["add", "div", "mul", "neg", "sub"]
 
 
 # Named once: a union written in the call would be built anew at every operation.
-_ARRAYS = (Tensor, np.ndarray, np.generic)
+_ARRAYS = (np.ndarray, np.generic)
 _NUMBERS = (int, float)
 
 
@@ -28,11 +28,13 @@ def check_operands(name: str, *operands: Any) -> None:
     """Raise unless one or two operands are arrays, Tensors or numbers that broadcast together."""
     shapes = []
     for value in operands:
-        if isinstance(value, _ARRAYS):
+        if isinstance(value, Tensor):  # its dtype was checked when it was made
+            if value._data.ndim:
+                shapes.append(value._data.shape)
+        elif isinstance(value, _ARRAYS):
             if value.shape:
                 shapes.append(value.shape)
-            if not isinstance(value, Tensor):  # a Tensor was checked when it was made
-                check_dtype(name, value.dtype)
+            check_dtype(name, value.dtype)
         elif isinstance(value, complex):
             check_dtype(name, np.dtype(complex))
         elif not isinstance(value, _NUMBERS):
@@ -247,19 +249,25 @@ def sub(x: Any, y: Any) -> Tensor:
     return Sub.apply(x, y)
 
 
+def _number(x: Any) -> Any:
+    """An array without axes as a NumPy number, with which NumPy computes ten times faster."""
+    return x[()] if isinstance(x, np.ndarray) and not x.ndim and x.dtype.kind == "f" else x
+
+
 class Mul(Function):
     """z = x y."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any) -> Any:
         ctx.save(x, y)
-        return x * y
+        return _number(x) * _number(y)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         x, y = ctx.saved
-        grad_x = unbroadcast(grad_out * y, np.shape(x)) if ctx.needs[0] else None
-        grad_y = unbroadcast(grad_out * x, np.shape(y)) if ctx.needs[1] else None
+        grad_out = _number(grad_out)
+        grad_x = unbroadcast(grad_out * y, x.shape) if ctx.needs[0] else None
+        grad_y = unbroadcast(grad_out * x, y.shape) if ctx.needs[1] else None
         return grad_x, grad_y
 
 
@@ -310,10 +318,10 @@ class Div(Function):
         x, y = ctx.saved
         grad_x = grad_y = None
         if ctx.needs[0]:
-            grad_x = unbroadcast(grad_out / y, np.shape(x))
+            grad_x = unbroadcast(grad_out / y, x.shape)
         if ctx.needs[1]:
             # x / y again rather than y * y below: y * y overflows where the quotient does not.
-            grad_y = unbroadcast(-grad_out * ((x / y) / y), np.shape(y))
+            grad_y = unbroadcast(-grad_out * ((x / y) / y), y.shape)
         return grad_x, grad_y
 
 

@@ -5,6 +5,7 @@ sparse matrix of ones acts on the rows and another on the columns
 (:func:`minigrad.kernels.resample2d`); backward is the same with both transposed.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -225,12 +226,16 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
             n if wanted is None else wanted for n, wanted in zip(x.shape[2:], size, strict=True)
         ]
     out_size = pair("adaptive_avg_pool2d", "output_size", tuple(size), 1)
-    rows, columns = (
-        _ranges(np.arange(out) * n // out, -(-np.arange(1, out + 1) * n // out))
-        for n, out in zip(x.shape[2:], out_size, strict=True)
-    )
+    rows, columns = map(_parts, x.shape[2:], out_size)
     divisor = np.outer(np.diff(rows.starts), np.diff(columns.starts))
     return AdaptiveAvgPool2d.apply(x, rows=rows, columns=columns, divisor=divisor)
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(size: int, parts: int) -> Taps:
+    """Return the matrix that adds up each of so many parts of an axis, which may overlap."""
+    first = np.arange(parts) * size // parts
+    return _ranges(first, -(-np.arange(1, parts + 1) * size // parts))
 
 
 class GlobalAvgPool2d(Function):
@@ -239,17 +244,14 @@ class GlobalAvgPool2d(Function):
     @staticmethod
     def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
         _, _, H, W = ctx.shape = x.shape
-        return kernels.resample2d(x, _whole(H), _whole(W))[:, :, 0, 0] / (H * W)
+        return kernels.resample2d(x, _parts(H, 1), _parts(W, 1))[:, :, 0, 0] / (H * W)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
         _, _, H, W = ctx.shape
         share = (grad_out / (H * W))[:, :, None, None]  # (N, C, 1, 1)
-        return kernels.resample2d(share, _whole(H).transposed(H), _whole(W).transposed(W))
-
-
-def _whole(size: int) -> Taps:
-    return _ranges(np.array([0]), np.array([size]))
+        rows, columns = _parts(H, 1).transposed(H), _parts(W, 1).transposed(W)
+        return kernels.resample2d(share, rows, columns)
 
 
 @operation(

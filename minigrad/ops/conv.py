@@ -11,6 +11,7 @@ from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
 from minigrad.kernels import conv_choice
+from minigrad.kernels._layout import in_channels_last
 from minigrad.ops._images import Pair, bad_images, check_floats, check_images, pair
 from minigrad.ops._registry import Sample, Wrong, operation
 
@@ -35,6 +36,9 @@ class Conv2d(Function):
         groups: int,
         algorithm: str = "auto",
     ) -> np.ndarray:
+        # Images as a data set has them are brought to the order of the kernels here, once, not
+        # again when the weight's gradient is computed from them.
+        x = in_channels_last(x)
         ctx.save(x, weight)
         ctx.geometry = stride, padding, dilation, groups
         ctx.algorithm = algorithm
@@ -340,17 +344,16 @@ def conv_options(
     check_weight("conv2d", x, weight, bias, groups)
     F, channels, KH, KW = weight.shape
     C = x.shape[1]
-    told = told_shapes("conv2d", x, weight)
     if C % groups or F % groups:
         raise ShapeError(
             f"conv2d: groups must divide the channels and the filters, got groups={groups}. "
-            f"{told}. Pass a common divisor of {C} and {F}."
+            f"{told_shapes('conv2d', x, weight)}. Pass a common divisor of {C} and {F}."
         )
     if channels * groups != C:
         raise ShapeError(
-            f"conv2d: weight expects {channels * groups} input channels, x has {C}. {told}; "
-            f"groups={groups}. Pass an x with {channels * groups} channels, or a weight of shape "
-            f"{(F, C // groups, KH, KW)}."
+            f"conv2d: weight expects {channels * groups} input channels, x has {C}. "
+            f"{told_shapes('conv2d', x, weight)}; groups={groups}. Pass an x with "
+            f"{channels * groups} channels, or a weight of shape {(F, C // groups, KH, KW)}."
         )
     check_bias("conv2d", bias, F)
     stride = pair("conv2d", "stride", stride, 1)
@@ -361,9 +364,9 @@ def conv_options(
     if span[0] > padded[0] or span[1] > padded[1]:
         raise ShapeError(
             f"conv2d: a filter that fits into the image is needed, the filter spans "
-            f"{span[0]}x{span[1]} and the image with its padding {padded[0]}x{padded[1]}. {told}; "
-            f"padding={padding}, dilation={dilation}. Pass a smaller filter, a larger image or "
-            f"more padding."
+            f"{span[0]}x{span[1]} and the image with its padding {padded[0]}x{padded[1]}. "
+            f"{told_shapes('conv2d', x, weight)}; padding={padding}, dilation={dilation}. Pass a "
+            f"smaller filter, a larger image or more padding."
         )
     return {"stride": stride, "padding": sides, "dilation": dilation, "groups": groups}
 

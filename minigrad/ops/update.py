@@ -1,8 +1,11 @@
 """Optimiser steps on plain arrays, in place: what :mod:`minigrad.optim` calls.
 
-They are no operations of the graph and have no gradient. Each changes the arrays it is given where
-they stand, in whatever memory order they have, so that whoever shares the memory sees the change.
+They are no operations of the graph and have no gradient. Each takes lists of arrays, for the
+parameters of a network change together, and changes them where they stand, in whatever memory order
+they have, so that whoever shares the memory sees the change.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,22 +15,36 @@ from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 __all__ = ["adam_step", "rmsprop_step", "sgd_step", "sum_of_squares"]
 
 
-def _check(name: str, param: np.ndarray, grad: np.ndarray, *memory: np.ndarray | None) -> None:
+Arrays = Sequence[np.ndarray]
+
+
+def _check(name: str, params: Arrays, grads: Arrays, *memories: Arrays | None) -> None:
     """The compiled loops neither convert nor broadcast, and would write to read-only memory."""
+    columns = [params, grads, *[memory for memory in memories if memory is not None]]
+    if len({len(column) for column in columns}) > 1:
+        raise ArgumentError(
+            f"{name}: a gradient, and each memory, is needed for every parameter, got lists of "
+            f"{[len(column) for column in columns]} arrays. Pass lists of one length."
+        )
+    for row in zip(*columns, strict=True):
+        _check_one(name, *row)
+
+
+def _check_one(name: str, param: np.ndarray, grad: np.ndarray, *memory: np.ndarray) -> None:
     for array in (grad, *memory):
-        if array is not None and array.shape != param.shape:
+        if array.shape != param.shape:
             raise ShapeError(
                 f"{name}: the parameter has shape {param.shape}, its gradient or memory has "
                 f"{array.shape}. Pass arrays of one shape."
             )
-        if array is not None and array.dtype != param.dtype:
+        if array.dtype != param.dtype:
             raise DTypeError(
                 f"{name}: the parameter has dtype {param.dtype}, its gradient or memory has "
                 f"{array.dtype}. Pass arrays of one dtype; after model.double() or model.float() "
                 f"make the optimiser anew."
             )
     for array in (param, *memory):
-        if array is not None and not array.flags.writeable:
+        if not array.flags.writeable:
             raise ArgumentError(
                 f"{name}: arrays to change in place are needed, got a read-only one. Pass "
                 f"array.copy()."
@@ -35,18 +52,18 @@ def _check(name: str, param: np.ndarray, grad: np.ndarray, *memory: np.ndarray |
 
 
 def sgd_step(
-    param: np.ndarray,
-    grad: np.ndarray,
-    velocity: np.ndarray | None,
+    params: Arrays,
+    grads: Arrays,
+    velocities: Arrays | None,
     lr: float,
     momentum: float = 0.0,
     dampening: float = 0.0,
     weight_decay: float = 0.0,
     nesterov: bool = False,
 ) -> None:
-    """Move a parameter against its gradient.
+    """Move parameters against their gradients.
 
-    With theta the parameter, g the gradient, v the velocity::
+    With theta a parameter, g the gradient, v the velocity::
 
         g     <- g + weight_decay * theta
         v     <- momentum * v + (1 - dampening) * g
@@ -56,8 +73,9 @@ def sgd_step(
 
     Parameters
     ----------
-    param, grad : ndarray, one shape, float32 or float64
-    velocity : ndarray like param, or None for no momentum
+    params, grads : lists of ndarray, float32 or float64
+        A gradient is of the shape and dtype of its parameter.
+    velocities : list of ndarray like params, or None for no momentum
         Zeros before the first step.
     lr, momentum, dampening, weight_decay : float
     nesterov : bool
@@ -65,9 +83,9 @@ def sgd_step(
     Raises
     ------
     ShapeError, DTypeError
-        If the arrays differ in shape or dtype.
+        If the arrays of a parameter differ in shape or dtype.
     ArgumentError
-        If an array that is to change is read-only.
+        If an array that is to change is read-only, or the lists differ in length.
 
     Source
     ------
@@ -79,20 +97,20 @@ def sgd_step(
     >>> import numpy as np
     >>> from minigrad.ops.update import sgd_step
     >>> theta = np.array([1.0, 2.0])
-    >>> sgd_step(theta, grad=np.array([10.0, 0.0]), velocity=None, lr=0.01)
+    >>> sgd_step([theta], grads=[np.array([10.0, 0.0])], velocities=None, lr=0.01)
     >>> theta
     array([0.9, 2. ])
     """
-    _check("sgd_step", param, grad, velocity)
-    kernels.sgd_step(param, grad, velocity, lr, momentum, dampening, weight_decay, nesterov)
+    _check("sgd_step", params, grads, velocities)
+    kernels.sgd_step(params, grads, velocities, lr, momentum, dampening, weight_decay, nesterov)
 
 
 def adam_step(
-    param: np.ndarray,
-    grad: np.ndarray,
-    mean: np.ndarray,
-    square: np.ndarray,
-    largest: np.ndarray | None,
+    params: Arrays,
+    grads: Arrays,
+    means: Arrays,
+    squares: Arrays,
+    largest: Arrays | None,
     step: int,
     lr: float,
     beta1: float = 0.9,
@@ -101,9 +119,9 @@ def adam_step(
     weight_decay: float = 0.0,
     decoupled: bool = False,
 ) -> None:
-    """Move a parameter by its gradient's running mean over the root of its running square.
+    """Move parameters by the running mean of the gradient over the root of its running square.
 
-    With theta the parameter, g the gradient, m, s the running averages, t the step::
+    With theta a parameter, g the gradient, m, s the running averages, t the step::
 
         g     <- g + weight_decay * theta              unless decoupled
         theta <- (1 - lr * weight_decay) * theta       if decoupled
@@ -116,10 +134,11 @@ def adam_step(
 
     Parameters
     ----------
-    param, grad : ndarray, one shape, float32 or float64
-    mean, square : ndarray like param
+    params, grads : lists of ndarray, float32 or float64
+        A gradient is of the shape and dtype of its parameter.
+    means, squares : lists of ndarray like params
         Zeros before the first step.
-    largest : ndarray like param, or None
+    largest : list of ndarray like params, or None
         Zeros before the first step.
     step : int
         1 at the first step.
@@ -130,9 +149,9 @@ def adam_step(
     Raises
     ------
     ShapeError, DTypeError
-        If the arrays differ in shape or dtype.
+        If the arrays of a parameter differ in shape or dtype.
     ArgumentError
-        If an array that is to change is read-only.
+        If an array that is to change is read-only, or the lists differ in length.
 
     Source
     ------
@@ -147,31 +166,31 @@ def adam_step(
     >>> import numpy as np
     >>> from minigrad.ops.update import adam_step
     >>> theta, m, s = np.zeros(2), np.zeros(2), np.zeros(2)
-    >>> adam_step(theta, np.array([1000.0, -0.1]), m, s, None, step=1, lr=0.01)
+    >>> adam_step([theta], [np.array([1000.0, -0.1])], [m], [s], None, step=1, lr=0.01)
     >>> theta.round(6)
     array([-0.01,  0.01])
     """
-    _check("adam_step", param, grad, mean, square, largest)
+    _check("adam_step", params, grads, means, squares, largest)
     kernels.adam_step(
-        param, grad, mean, square, largest, step, lr, beta1, beta2, eps, weight_decay, decoupled
+        params, grads, means, squares, largest, step, lr, beta1, beta2, eps, weight_decay, decoupled
     )
 
 
 def rmsprop_step(
-    param: np.ndarray,
-    grad: np.ndarray,
-    square: np.ndarray,
-    mean: np.ndarray | None,
-    velocity: np.ndarray | None,
+    params: Arrays,
+    grads: Arrays,
+    squares: Arrays,
+    means: Arrays | None,
+    velocities: Arrays | None,
     lr: float,
     alpha: float = 0.99,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     momentum: float = 0.0,
 ) -> None:
-    """Move a parameter by its gradient over the root of the gradient's running square.
+    """Move parameters by the gradient over the root of its running square.
 
-    With theta the parameter, g the gradient, s, m the running averages, v the velocity::
+    With theta a parameter, g the gradient, s, m the running averages, v the velocity::
 
         g     <- g + weight_decay * theta
         s     <- alpha * s + (1 - alpha) * g^2
@@ -182,21 +201,22 @@ def rmsprop_step(
 
     Parameters
     ----------
-    param, grad : ndarray, one shape, float32 or float64
-    square : ndarray like param
+    params, grads : lists of ndarray, float32 or float64
+        A gradient is of the shape and dtype of its parameter.
+    squares : list of ndarray like params
         Zeros before the first step.
-    mean : ndarray like param, or None for the uncentred rule
+    means : list of ndarray like params, or None for the uncentred rule
         Zeros before the first step.
-    velocity : ndarray like param, or None for no momentum
+    velocities : list of ndarray like params, or None for no momentum
         Zeros before the first step.
     lr, alpha, eps, weight_decay, momentum : float
 
     Raises
     ------
     ShapeError, DTypeError
-        If the arrays differ in shape or dtype.
+        If the arrays of a parameter differ in shape or dtype.
     ArgumentError
-        If an array that is to change is read-only.
+        If an array that is to change is read-only, or the lists differ in length.
 
     Notes
     -----
@@ -213,13 +233,13 @@ def rmsprop_step(
     >>> import numpy as np
     >>> from minigrad.ops.update import rmsprop_step
     >>> theta, s = np.zeros(2), np.zeros(2)
-    >>> rmsprop_step(theta, np.array([1000.0, -0.1]), s, None, None, lr=0.01)
+    >>> rmsprop_step([theta], [np.array([1000.0, -0.1])], [s], None, None, lr=0.01)
     >>> theta.round(6)
     array([-0.1,  0.1])
     """
-    _check("rmsprop_step", param, grad, square, mean, velocity)
+    _check("rmsprop_step", params, grads, squares, means, velocities)
     kernels.rmsprop_step(
-        param, grad, square, mean, velocity, lr, alpha, eps, weight_decay, momentum
+        params, grads, squares, means, velocities, lr, alpha, eps, weight_decay, momentum
     )
 
 

@@ -90,19 +90,19 @@ class Adam(Optimizer):
 
     def update(
         self,
-        data: np.ndarray,
-        grad: np.ndarray,
-        memory: dict[str, np.ndarray],
+        data: list[np.ndarray],
+        grads: list[np.ndarray],
+        memories: list[dict[str, np.ndarray]],
         step: int,
         group: dict[str, Any],
     ) -> None:
         beta1, beta2 = group["betas"]
         adam_step(
             data,
-            grad,
-            remembered(memory, "mean", data),
-            remembered(memory, "square", data),
-            remembered(memory, "largest", data) if group["amsgrad"] else None,
+            grads,
+            remembered(memories, "mean", data),
+            remembered(memories, "square", data),
+            remembered(memories, "largest", data) if group["amsgrad"] else None,
             step,
             group["lr"],
             beta1,

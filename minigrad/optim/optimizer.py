@@ -29,7 +29,7 @@ class Optimizer:
     """Base of the optimisers.
 
     An optimiser names the ranges of its settings and the arrays that it keeps beside a parameter,
-    and says in :meth:`update` what one step does to one parameter.
+    and says in :meth:`update` what one step does.
 
     Parameters
     ----------
@@ -159,22 +159,34 @@ class Optimizer:
         """Change every parameter that has a gradient, in its own memory."""
         position = 0
         for group in self.param_groups:
+            # Those that have come equally far move together.
+            together: dict[Any, list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]]
+            together = {}
             for param in group["params"]:
                 if param.grad is not None:
                     self._steps[position] += 1
                     memory, step = self._arrays[position], self._steps[position]
-                    self.update(param.data, param.grad, memory, step, group)
+                    together.setdefault((step, *memory), []).append(
+                        (param.data, param.grad, memory)
+                    )
                 position += 1
+            for (step, *_), members in together.items():
+                data, grads, memories = map(list, zip(*members, strict=True))
+                self.update(data, grads, memories, step, group)
 
     def update(
         self,
-        data: np.ndarray,
-        grad: np.ndarray,
-        memory: dict[str, np.ndarray],
+        data: list[np.ndarray],
+        grads: list[np.ndarray],
+        memories: list[dict[str, np.ndarray]],
         step: int,
         group: dict[str, Any],
     ) -> None:
-        """Change one parameter's `data`; `memory` holds its arrays, `step` is 1 at the first."""
+        """Change the `data` of parameters of a group.
+
+        ``memories`` hold the arrays of each, of the same names in all of them; `step` is 1 at the
+        first.
+        """
         raise NotImplementedError
 
     # State.
@@ -275,8 +287,11 @@ class Optimizer:
         return "\n".join([f"{self._name}(", *lines, ")"])
 
 
-def remembered(memory: dict[str, np.ndarray], name: str, like: np.ndarray) -> np.ndarray:
-    """The array of this name, at first zeros in the memory order of the parameter `like`."""
-    if name not in memory:
-        memory[name] = np.zeros_like(like)
-    return memory[name]
+def remembered(
+    memories: list[dict[str, np.ndarray]], name: str, like: list[np.ndarray]
+) -> list[np.ndarray]:
+    """The arrays of this name, at first zeros in the memory order of the parameters `like`."""
+    for memory, param in zip(memories, like, strict=True):
+        if name not in memory:
+            memory[name] = np.zeros_like(param)
+    return [memory[name] for memory in memories]

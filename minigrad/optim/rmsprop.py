@@ -95,18 +95,18 @@ class RMSprop(Optimizer):
 
     def update(
         self,
-        data: np.ndarray,
-        grad: np.ndarray,
-        memory: dict[str, np.ndarray],
+        data: list[np.ndarray],
+        grads: list[np.ndarray],
+        memories: list[dict[str, np.ndarray]],
         step: int,
         group: dict[str, Any],
     ) -> None:
         rmsprop_step(
             data,
-            grad,
-            remembered(memory, "square", data),
-            remembered(memory, "mean", data) if group["centered"] else None,
-            remembered(memory, "velocity", data) if group["momentum"] else None,
+            grads,
+            remembered(memories, "square", data),
+            remembered(memories, "mean", data) if group["centered"] else None,
+            remembered(memories, "velocity", data) if group["momentum"] else None,
             group["lr"],
             group["alpha"],
             group["eps"],

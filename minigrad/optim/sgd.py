@@ -100,21 +100,21 @@ class SGD(Optimizer):
 
     def update(
         self,
-        data: np.ndarray,
-        grad: np.ndarray,
-        memory: dict[str, np.ndarray],
+        data: list[np.ndarray],
+        grads: list[np.ndarray],
+        memories: list[dict[str, np.ndarray]],
         step: int,
         group: dict[str, Any],
     ) -> None:
-        velocity, dampening = None, group["dampening"]
+        velocities, dampening = None, group["dampening"]
         if group["momentum"]:
-            if "velocity" not in memory:
+            if "velocity" not in memories[0]:
                 dampening = 0.0  # from zero, an undamped step makes the velocity the gradient
-            velocity = remembered(memory, "velocity", data)
+            velocities = remembered(memories, "velocity", data)
         sgd_step(
             data,
-            grad,
-            velocity,
+            grads,
+            velocities,
             group["lr"],
             group["momentum"],
             dampening,

@@ -150,6 +150,61 @@ def test_no_gradient_shares_memory_with_another_or_with_the_cotangent():
     np.testing.assert_array_equal(b.grad, w)
 
 
+class Keeping(mg.Function):
+    """x w for a fixed w, whose backward also keeps, hands on or cuts what it returns."""
+
+    kept = None
+
+    @staticmethod
+    def forward(ctx, x, *, way):
+        ctx.way = way
+        return 3 * x
+
+    @staticmethod
+    def backward(ctx, grad_out):
+        made = 3 * grad_out
+        if ctx.way == "kept":
+            Keeping.kept = made
+        elif ctx.way == "part of what is kept":
+            Keeping.kept = made
+            made = made[:]
+        elif ctx.way == "read-only":
+            made = np.broadcast_to(made[:1], made.shape)
+            Keeping.kept = None
+        else:
+            Keeping.kept = weakref.ref(made)
+        return made
+
+
+@pytest.mark.parametrize("way", ["kept", "part of what is kept", "read-only"])
+def test_a_gradient_that_somebody_else_can_reach_is_copied(way):
+    x = leaf([2.0, 2.0])
+    Keeping.apply(x, way=way).backward(np.ones(2))
+    x.grad[0] = 100  # a read-only one would refuse, one that steps by 0 would change both
+    assert x.grad[1] == 3
+    assert Keeping.kept is None or Keeping.kept[0] == 3
+
+
+def test_a_gradient_that_nobody_else_can_reach_is_not_copied():
+    x = leaf([2.0, 2.0])
+    Keeping.apply(x, way="forgotten").backward(np.ones(2))
+    assert Keeping.kept() is x.grad
+
+
+def test_a_gradient_that_a_hook_or_a_listener_keeps_is_copied():
+    for keep in "hook", "listener":
+        x, kept = leaf([2.0, 2.0]), []
+        if keep == "hook":
+            x.register_hook(kept.append)
+            (x * 3).backward(np.ones(2))
+        else:
+            y = x * 3
+            with events.listen(lambda event, kept=kept: kept.extend(event.parts)):
+                (y + x * 2).backward(np.ones(2))
+        assert kept
+        assert not any(np.shares_memory(x.grad, array) for array in kept)
+
+
 def test_the_engine_never_writes_into_a_cotangent_it_was_handed():
     x = leaf(np.ones(3))
     w = np.arange(3.0)

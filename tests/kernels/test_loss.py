@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from minigrad import kernels
+from minigrad.kernels._exp import exp
+from minigrad.kernels._jit import body
 
 
 def _problem(rng, R, C, dtype):
@@ -98,3 +100,41 @@ def test_the_serial_and_the_parallel_build_give_the_same_bits():
         serial = both()
     for a, b in zip(parallel, serial, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_weights_that_sum_to_nothing_still_count():
+    base, hit = np.array([1.0, -1.0, 0.0]), np.zeros(3)
+    losses, _ = kernels.softmax_cross_entropy_forward(
+        np.array([[0.0, 3.0, 1.0]]), np.array([2]), base, hit
+    )
+    np.testing.assert_allclose(losses, [3.0])  # -log p_0 + log p_1
+
+
+@body
+def _exponentials(x, out):
+    for i in range(x.size):
+        out[i] = exp(x[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_exponential_is_right_to_two_units_in_the_last_place(dtype):
+    x = -np.concatenate([np.linspace(0, 110, 300_001), np.logspace(-10, 1, 10_000)]).astype(dtype)
+    out = np.empty_like(x)
+    _exponentials(x, out)
+    exact = np.exp(x.astype(np.longdouble))
+    unit = np.spacing(np.maximum(exact, np.finfo(dtype).smallest_subnormal).astype(dtype))
+    assert np.max(np.abs(out - exact) / unit) < 2
+    ends = np.array([0, -np.inf, np.nan, -np.finfo(dtype).max], dtype)
+    _exponentials(ends, ends)
+    np.testing.assert_array_equal(ends, [1, 0, np.nan, 0])
+
+
+@pytest.mark.parametrize("C", [1, 2, 15, 16, 17, 31, 32, 33, 100])
+def test_the_largest_logit_is_found_wherever_it_stands(C):
+    logits = np.full((C, C), -1e6, np.float32)
+    np.fill_diagonal(logits, 1e6)  # with any other peak something overflows, or all are 0
+    losses, p = kernels.softmax_cross_entropy_forward(
+        logits, np.arange(C), np.zeros(C, np.float32), np.ones(C, np.float32)
+    )
+    np.testing.assert_array_equal(losses, 0)
+    np.testing.assert_array_equal(p, np.eye(C))

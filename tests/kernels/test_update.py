@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad import kernels
+from minigrad.kernels import _jit
 
 SGD = [
     {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False},
@@ -32,13 +33,18 @@ def shapes(rng, dtype):
     yield lambda: draw((41, 1000))  # enough for threads
 
 
+def columns(rows):
+    """What a step takes, from the arrays of each parameter; a column of None is None."""
+    return [None if column[0] is None else list(column) for column in zip(*rows, strict=True)]
+
+
 def assert_same_bits(name, arrays, options):
     """Runs both forms on copies in the same memory order; returns what the fast one made."""
     twins = [None if a is None else a.copy(order="K") for a in arrays]
     before = arrays[1].copy()
-    getattr(kernels, name)(*arrays, **options)
+    getattr(kernels, name)(*columns([arrays]), **options)
     with kernels.use("reference"):
-        getattr(kernels, name)(*twins, **options)
+        getattr(kernels, name)(*columns([twins]), **options)
     for array, twin in zip(arrays, twins, strict=True):
         np.testing.assert_array_equal(array, twin, strict=True)
     np.testing.assert_array_equal(arrays[1], before)  # the gradient is only read
@@ -85,6 +91,42 @@ def test_rmsprop(dtype, centered, momentum, weight_decay):
         )
 
 
+@pytest.mark.parametrize("form", ["fast", "reference"])
+@pytest.mark.parametrize("name", ["sgd_step", "adam_step", "rmsprop_step"])
+def test_all_parameters_at_once_move_as_each_would_alone(name, form):
+    options = {
+        "sgd_step": {"lr": 0.1, **SGD[2]},
+        "adam_step": {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, **ADAM[2]},
+        "rmsprop_step": {
+            "lr": 0.1, "alpha": 0.9, "eps": 1e-8, "weight_decay": 0.1, "momentum": 0.9,
+        },
+    }[name]  # fmt: skip
+    rng = np.random.default_rng(0)
+    rows = []
+    for dtype in (np.float32, np.float64):
+        for draw in shapes(rng, dtype):
+            row = [draw() for _ in range(3 if name == "sgd_step" else 5)]
+            for memory in row[2:]:
+                np.abs(memory, out=memory)  # some of them are averages of squares
+            rows.append(row)
+    alone = [[array.copy(order="K") for array in row] for row in rows]
+    with kernels.use(form):
+        getattr(kernels, name)(*columns(rows), **options)
+        for row in alone:
+            getattr(kernels, name)(*columns([row]), **options)
+    for together, single in zip(rows, alone, strict=True):
+        for array, twin in zip(together, single, strict=True):
+            np.testing.assert_array_equal(array, twin, strict=True)
+
+
+def test_a_step_of_all_parameters_is_one_launch(monkeypatch):
+    launches = []
+    monkeypatch.setattr(_jit.Kernel, "launch", lambda self, *args: launches.append(self.__name__))
+    params = [np.ones(size) for size in (3, 20_000, 7)]
+    kernels.sgd_step(params, params, None, 0.1, **SGD[0])
+    assert launches == ["_sgd_loop"]
+
+
 def test_a_gradient_in_another_memory_order():
     rng = np.random.default_rng(0)
     param = rng.standard_normal((2, 5, 7, 3)).transpose(0, 3, 1, 2)
@@ -94,7 +136,8 @@ def test_a_gradient_in_another_memory_order():
 
 def test_the_memory_of_the_parameter_is_written():
     owner = np.ones((2, 5, 7, 3), np.float32)
-    kernels.sgd_step(owner.transpose(0, 3, 1, 2), np.ones((2, 3, 5, 7), "f4"), None, 0.5, **SGD[0])
+    param, grad = owner.transpose(0, 3, 1, 2), np.ones((2, 3, 5, 7), "f4")
+    kernels.sgd_step([param], [grad], None, 0.5, **SGD[0])
     assert (owner == 0.5).all()
 
 
@@ -102,7 +145,8 @@ def test_a_nan_goes_through():
     for form in ("fast", "reference"):
         param, grad = np.ones(3), np.array([1, np.nan, 1])
         with kernels.use(form):
-            kernels.adam_step(param, grad, *np.zeros((3, 3)), 1, 0.1, 0.9, 0.999, 1e-8, 0.0, False)
+            memories = [[zeros] for zeros in np.zeros((3, 3))]
+            kernels.adam_step([param], [grad], *memories, 1, 0.1, 0.9, 0.999, 1e-8, 0.0, False)
         np.testing.assert_array_equal(np.isnan(param), [False, True, False])
 
 
@@ -134,7 +178,7 @@ def test_same_bits_on_any_number_of_threads():
     for threads in (1, 2, 1):
         kernels.set_num_threads(min(threads, before))
         arrays = [x.copy(), x / 3, x / 5]
-        kernels.sgd_step(*arrays, 0.1, **SGD[2])
+        kernels.sgd_step(*columns([arrays]), 0.1, **SGD[2])
         results.append((arrays, kernels.sum_of_squares(x)))
     kernels.set_num_threads(before)
     for arrays, total in results[1:]:
