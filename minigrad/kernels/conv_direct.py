@@ -47,6 +47,7 @@ from minigrad.kernels._simd import (
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import pack_weight
 from minigrad.kernels.conv_window import (
+    ALONE,
     LOW,
     TALL,
     Places,
@@ -59,11 +60,6 @@ from minigrad.kernels.conv_window import (
     window_of,
 )
 from minigrad.kernels.gemm import whole_vectors
-
-# A single vector of filters leaves registers for a taller strip: 8 pixels with AVX-512, and most
-# rows divide by that.
-ALONE = TALL + 1
-TILES = ((TALL, 2), (LOW, 2), (ALONE, 1), (1, 1))
 
 # A chunk's window and outputs should stay in the second cache while all filters pass.
 CHUNK_BYTES = 256 * 1024
@@ -218,16 +214,18 @@ def _one_row(g: Geometry, places: Places) -> tuple[Geometry, Places]:
 def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
     """Cut the work by its shape alone."""
     vectors = whole_vectors(g.filters, np.dtype(f"f{itemsize}"))
-    height, wide = tile_for(g.OW, vectors, TILES)
+    height, wide = tile_for(g.OW, vectors)
     row_strips = strips_in(g.OW, height)
     strips = g.N * g.OH * row_strips
     pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * itemsize
     pixels = max(CHUNK_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
-    block = min(pixels // height, chunks_of(strips, CHUNKS))
+    tiles = strips_in(vectors, wide)
+    # Rather chunks over the filters than chunks of few pixels that all read all weights.
+    fair = min(LEAST_PIXELS // height, chunks_of(strips, chunks_of(CHUNKS, max(tiles, 1))))
+    block = min(pixels // height, max(chunks_of(strips, CHUNKS), fair))
     if window.copied:  # whole rows, for a row that two chunks share is copied twice
         block = chunks_of(block, max(row_strips, 1)) * row_strips
     block = max(block + block % 2, 2)
-    tiles = strips_in(vectors, wide)
     parts = max(min(tiles, CHUNKS // max(chunks_of(strips, block), 1)), 1)
     return Plan(height, wide, row_strips, strips, block, tiles * wide, parts)
 

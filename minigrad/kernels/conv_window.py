@@ -27,8 +27,10 @@ from minigrad.kernels.conv_geometry import Geometry, inside
 
 # The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
 # The first fills the registers. Each one is compiled, so they are few.
-TALL, LOW = ROWS // 2, (ROWS // 2 + 1) // 2
-TILES = ((TALL, 2), (LOW, 2), (TALL, 1), (1, 1))
+# A single vector of filters leaves registers for a taller strip: 8 pixels with AVX-512, and most
+# rows divide by that.
+TALL, LOW, ALONE = ROWS // 2, (ROWS // 2 + 1) // 2, ROWS // 2 + 1
+TILES = ((TALL, 2), (LOW, 2), (ALONE, 1), (1, 1))
 
 # What the cache holds and moves as one.
 LINE_BYTES = 64
@@ -114,9 +116,7 @@ def fill_window(x, g, window, group, top_row, rows, values):
             zero_run(values, to, row)
 
 
-def tile_for(
-    length: int, vectors: int, tiles: tuple[tuple[int, int], ...] = TILES
-) -> tuple[int, int]:
+def tile_for(length: int, vectors: int) -> tuple[int, int]:
     """Choose the tile for rows of so many neighbours and for so many vectors of filters.
 
     A tile takes as long as it has sums, and a little to read what these share; the smallest one
@@ -127,7 +127,7 @@ def tile_for(
         height, wide = tile
         return strips_in(length, height) * strips_in(vectors, wide) * (max(height * wide, 4) + 1)
 
-    return min((tile for tile in tiles if tile[0] <= max(length, 1)), key=cost)
+    return min((tile for tile in TILES if tile[0] <= max(length, 1)), key=cost)
 
 
 def strips_in(length: int, height: int) -> int:
