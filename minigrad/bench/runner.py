@@ -21,7 +21,7 @@ from minigrad.bench.timing import Timing, first_call, interleave
 __all__ = ["Settings", "run"]
 
 # Parts of the whole time that a case may claim, by its suite.
-_WEIGHTS = {"models": 20.0, "engine": 3.0, "kernels": 1.0, "ops": 0.4}
+_WEIGHTS = {"models": 12.0, "engine": 3.0, "kernels": 1.0, "ops": 0.4}
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 15.0
 
 # What stays of a case's share once arrays are drawn and results are checked.
