@@ -42,11 +42,13 @@ __all__ = [
     "tile_gather",
     "tile_load",
     "tile_load_columns",
+    "tile_load_part",
     "tile_multiply",
     "tile_outer",
     "tile_spread",
     "tile_store",
     "tile_store_columns",
+    "tile_store_part",
     "tile_subtract",
     "tile_zeros",
 ]
@@ -179,6 +181,20 @@ class _Emitter:
         alignment = ir.IntType(32)(bits // 8)
         return self.call(name, self.tile.vector, [place, alignment, self.first(count), zeros])
 
+    def count(self, m: int, v: int, first: ir.Value, last: ir.Value, columns: ir.Value) -> ir.Value:
+        """Count the lanes of vector (m, v) in some rows and in the first so many columns."""
+        number = columns.type
+        inside = self.builder.and_(
+            self.builder.icmp_signed("<=", first, ir.Constant(number, m)),
+            self.builder.icmp_signed(">", last, ir.Constant(number, m)),
+        )
+        left = self.builder.sub(columns, ir.Constant(number, v * self.tile.lanes))
+        return self.builder.select(inside, left, ir.Constant(number, 0))
+
+    def constant(self, number: float) -> ir.Value:
+        """Fill a vector with a number known here."""
+        return ir.Constant(self.tile.vector, [number] * self.tile.lanes)
+
     def first(self, count: ir.Value) -> ir.Value:
         """Mark the first so many lanes."""
         return self.builder.icmp_signed("<", self.numbers(count.type), self.splat_of(count))
@@ -260,6 +276,27 @@ def tile_load_columns(typing_context, tile, array, at, row, columns):
 
 
 @intrinsic
+def tile_load_part(typing_context, tile, array, at, row, first, last, columns):
+    """Read rows from ``first`` up to ``last`` and the first so many columns; the rest is zeros.
+
+    Memory that is not read may lie anywhere, even outside of the array.
+    """
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, array_value, at, row, first, last, columns = args
+        to = _Emitter(context, builder, tile)
+        start = to.place(array, array_value, at)
+        for index, m, v in tile.cells:
+            count = to.count(m, v, first, last, columns)
+            held = to.load_first(to.cell(start, row, m, v), count)
+            value = builder.insert_value(value, held, index)
+        return value
+
+    index = types.intp
+    return tile(tile, array, index, index, index, index, index), emit
+
+
+@intrinsic
 def tile_gather(typing_context, tile, array, at, step, count):
     """Read the only vector of a tile: values ``step`` elements apart, so many, and then zeros."""
 
@@ -313,6 +350,23 @@ def tile_store_columns(typing_context, tile, array, at, row, columns):
 
     index = types.intp
     return types.void(tile, array, index, index, index), emit
+
+
+@intrinsic
+def tile_store_part(typing_context, tile, array, at, row, rows, columns):
+    """Write the first so many rows and columns of a tile, as ``tile_store`` does."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, array_value, at, row, rows, columns = args
+        to = _Emitter(context, builder, tile)
+        start = to.place(array, array_value, at)
+        for index, m, v in tile.cells:
+            count = to.count(m, v, ir.Constant(rows.type, 0), rows, columns)
+            to.store_first(builder.extract_value(value, index), to.cell(start, row, m, v), count)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(tile, array, index, index, index, index), emit
 
 
 @intrinsic
@@ -424,11 +478,13 @@ if config.DISABLE_JIT:
         tile_gather,
         tile_load,
         tile_load_columns,
+        tile_load_part,
         tile_multiply,
         tile_outer,
         tile_spread,
         tile_store,
         tile_store_columns,
+        tile_store_part,
         tile_subtract,
         tile_zeros,
     )

@@ -31,6 +31,17 @@ def tile_load_columns(
     return held
 
 
+def tile_load_part(
+    tile: np.ndarray, array: np.ndarray, at: int, row: int, first: int, last: int, columns: int
+) -> np.ndarray:
+    """Read some rows and columns of a tile, and zeros for the rest."""
+    rows, vectors = np.ogrid[: tile.shape[0], : tile.shape[1]]
+    inside = (first <= rows) & (rows < last) & (vectors < columns)
+    held = np.zeros_like(tile)
+    held[inside] = array[_places(tile, at, row)[inside]]
+    return held
+
+
 def tile_gather(tile: np.ndarray, array: np.ndarray, at: int, step: int, count: int) -> np.ndarray:
     """Read the only vector of a tile, which holds one element here."""
     return tile_load_columns(tile, array, at, step, count)
@@ -46,6 +57,13 @@ def tile_store_columns(
 ) -> None:
     """Write the first so many columns of a tile."""
     tile_store(tile[:, : max(columns, 0)], array, at, row)
+
+
+def tile_store_part(
+    tile: np.ndarray, array: np.ndarray, at: int, row: int, rows: int, columns: int
+) -> None:
+    """Write the first so many rows and columns of a tile."""
+    tile_store(tile[: max(rows, 0), : max(columns, 0)], array, at, row)
 
 
 def tile_outer(

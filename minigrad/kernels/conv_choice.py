@@ -48,15 +48,31 @@ def serves(algorithm: str, case: Case) -> bool:
     )
 
 
-def _pays_for_winograd(case: Case) -> bool:
-    """Tell whether winograd is faster; its error is two to four times that of direct.
+def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> int:
+    """Estimate how long winograd takes for H x W pixels in tiles of so many outputs, squared.
 
-    With few channels its transforms cost more than they save, and with few pixels that of the
-    filters does. A tile is 4 x 4 pixels; in small images much of it hangs over the edge.
+    The unit is a product of direct sums. For each point there are the products of tiles, channels
+    and filters, these in pairs of vectors, and three transforms. What tiles do outside of the
+    image is in vain.
     """
-    N, C, H, W = case.x_shape
-    inside = H * W / ((H + 3) // 4 * ((W + 3) // 4) * 16) if H and W else 0
-    return min(C, case.weight_shape[0]) >= 32 and inside > 0.7 and N * H * W >= 1024
+    points = (outputs + 2) ** 2
+    tiles = N * -(-H // outputs) * -(-W // outputs)
+    F = -(-F // 32) * 32
+    return points * (tiles * (C * F + 12 * C + 10 * F) + 12 * C * F)
+
+
+def winograd_outputs(N: int, C: int, H: int, W: int, F: int) -> int:
+    """Choose the outputs of a tile along one axis: 2 or 4."""
+    return min((2, 4), key=lambda outputs: winograd_cost(outputs, N, C, H, W, F))
+
+
+def _pays_for_winograd(case: Case) -> bool:
+    """Tell whether winograd is surely faster; its error may be two to four times that of direct."""
+    (N, C, H, W), F = case.x_shape, case.weight_shape[0]
+    if case.product == "grad_input":
+        C, F = F, C
+    cost = winograd_cost(winograd_outputs(N, C, H, W, F), N, C, H, W, F)
+    return 1.3 * cost < 9 * N * C * H * W * F
 
 
 TABLE = (

@@ -1,4 +1,4 @@
-"""Winograd convolution: 3 x 3 filters with four times fewer multiplications.
+"""Winograd convolution: 3 x 3 filters with up to four times fewer multiplications.
 
 The product of two polynomials can be had from their values at enough points. So can a short
 convolution: four outputs of a filter of three taps need six products, not twelve, and in two
@@ -7,21 +7,28 @@ dimensions a tile of 4 x 4 outputs needs 36, not 144. For each pair of a channel
     tile of outputs = A^T [ (G g G^T) * (B^T d B) ] A
 
 where d is the 6 x 6 patch of the input that the tile sees, g the filter, and * goes number by
-number. Summed over channels, each of the 36 numbers is a product of matrices, pixels by channels
+number. Summed over channels, each of the 36 numbers is a product of matrices, tiles by channels
 times channels by filters, and there the time is spent::
 
     x --B^T d B-->  36 matrices (tiles, C)                  36 matrices (tiles, F) --A^T m A--> y
                                             } 36 products -->
     weight --G g G^T-->  36 matrices (C, F)
 
-Each of the three transforms is a small matrix applied to the rows and then to the columns of a
-patch, for a vector of channels or filters at a time: twice the function ``_transform``.
+Each of the three transforms is a small matrix applied to the columns and then to the rows of a
+patch, for a vector of channels or filters at a time (``winograd_matrices.py``). Tiles of 2 x 2
+outputs need 16 products, not 36; they are used where larger ones would hang over the edge.
+
+Transformed patches are 36/16 of the input, transformed filters 36/9 of the weight: far more than a
+cache holds. Only the smaller of the two is made as a whole. The other is made piece by piece, by
+the chunk of work that needs it: pairs of vectors of filters where tiles are few, else rows of
+tiles. The sums that a chunk makes never leave the cache either.
 
 The matrices amplify rounding errors, and the points decide how much. With 0, 1, -1, 2, -2 and
 infinity, the usual ones, the largest errors are eight times those of direct sums in float32; with
 0, 3/4, -3/4, 3/2, -3/2 and infinity, used here, two to four times (``tests/kernels/test_conv.py``
-holds them to that). Whole numbers do not stay whole, and a NaN reaches all outputs of a tile that
-sees it. float64, in which gradients are checked, is never computed like this.
+holds them to that); those of 2 x 2 outputs are no larger than those of direct sums. Whole numbers
+do not stay whole, and a NaN reaches all outputs of a tile that sees it. float64, in which
+gradients are checked, is never computed like this.
 
 Source: Lavin and Gray, Fast algorithms for convolutional neural networks (2016), section 4; on
 points, Barabasz et al., Error analysis and improving the accuracy of Winograd convolution (2020).
@@ -31,69 +38,69 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels import _pool
+from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
-from minigrad.kernels._runs import copy_run
+from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
     ROWS,
     VECTORS,
     lanes,
     lanes_of,
+    tile_add,
+    tile_gather,
     tile_load,
+    tile_load_part,
     tile_outer,
     tile_store,
-    tile_store_columns,
+    tile_store_part,
     tile_zeros,
 )
-from minigrad.kernels.conv_direct import pack_weight
+from minigrad.kernels.conv_choice import winograd_outputs
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
-from minigrad.kernels.conv_window import Window, fill_window
 from minigrad.kernels.gemm import whole_vectors
+from minigrad.kernels.winograd_matrices import POINTS, TAPS, transform
 
-OUTPUTS, TAPS, PATCH = 4, 3, 6  # along one axis of a tile
-POINTS = PATCH * PATCH
+# Patches and sums of a block of tiles should stay in the second cache. Where filters have it for
+# themselves, a block is so many tiles.
+BLOCK_BYTES = 1024 * 1024
+BLOCK_TILES = 32
 
-
-def _matrices(finite: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return B^T, G and A^T for these points and infinity.
-
-    Row i of G gives the value of the filter, as a polynomial, at point i, and column i of A^T the
-    powers of the point; row i of B^T is the polynomial that vanishes at all other points. At
-    infinity the value of a polynomial is its leading coefficient.
-    """
-    powers = np.vander(finite, PATCH, increasing=True)
-    infinity = np.eye(PATCH)[-1]
-    inputs = np.zeros((PATCH, PATCH))
-    filters = np.vstack([powers[:, :TAPS], infinity[-TAPS:]])
-    outputs = np.vstack([powers[:, :OUTPUTS], infinity[-OUTPUTS:]]).T
-    for i, point in enumerate(finite):
-        others = [other for other in finite if other != point]
-        inputs[i, : PATCH - 1] = np.poly(others)[::-1]
-        filters[i] /= np.prod([point - other for other in others])
-    inputs[-1] = np.poly(finite)[::-1]
-    return inputs.astype(np.float32), filters.astype(np.float32), outputs.astype(np.float32)
-
-
-INPUT, FILTER, OUTPUT = _matrices((0, 3 / 4, -3 / 4, 3 / 2, -3 / 2))
-
-# What a chunk of tiles takes as matrices should stay in the second cache, but fewer tiles than
-# this do not pay for reading all transformed filters.
-CHUNK_BYTES = 2 * 1024 * 1024
-LEAST_TILES = 28
-
-# Into how many chunks a small problem is cut.
+# Blocks come in multiples of this, so that threads have the same number of them.
 CHUNKS = 8
+
+# Channels in a chunk of filters.
+CHANNELS = 16
+
+# A tile of registers may be lower than a full one, where that leaves less of it empty.
+LOW = (ROWS + 2) // 2
 
 
 class Plan(NamedTuple):
-    """How the work is cut: rows of tiles over (N, rows of an image), and vectors of filters."""
+    """How the work is cut: rows of tiles over (N, rows of an image), and pairs of vectors."""
 
+    outputs: int  # along one axis of a tile
+    patch: int  # pixels along one axis of what a tile sees
     image_rows: int  # rows of tiles in an image
     row_tiles: int  # tiles in a row
     rows: int
-    block: int  # rows in a chunk
+    block: int  # rows whose products are made together
+    height: int  # of a tile of registers
+    places: int  # for the tiles of a block, whole tiles of registers
     vectors: int  # of filters, an even number
-    parts: int  # chunks over the vectors
+    by_filters: int  # 1: chunks are pairs of vectors; 0: chunks are blocks of rows
+    chunks: int
+    point: int  # from the channels of a point to those of the next one
+    tile: int  # from the points of a tile to those of the next one
+
+
+class Taps(NamedTuple):
+    """Where weight has the first tap of a filter and channel, and how far it is to the next."""
+
+    first: int
+    tap: int
+    channel: int
+    filter: int
 
 
 def conv2d_forward(
@@ -107,7 +114,8 @@ def conv2d_forward(
 ) -> np.ndarray:
     """Return the convolution of x with the 3 x 3 filters in weight, stride 1, one group."""
     g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
-    return _convolve(x, weight, bias, g, np.arange(TAPS * TAPS), False)
+    square = TAPS * TAPS
+    return _convolve(x, weight, bias, g, Taps(0, 1, square, g.C * square))
 
 
 def conv2d_grad_input(
@@ -121,198 +129,237 @@ def conv2d_grad_input(
 ) -> np.ndarray:
     """Return the gradient with respect to x: grad_out convolved with the flipped filters."""
     g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
+    square = TAPS * TAPS
     flipped = g._replace(
         C=g.F, H=g.OH, W=g.OW, F=g.C, OH=g.H, OW=g.W, channels=g.F, filters=g.C,
-        top=TAPS - 1 - g.top, left=TAPS - 1 - g.left, taps=TAPS * TAPS * g.F,
-        pixels=g.N * g.H * g.W,
+        top=TAPS - 1 - g.top, left=TAPS - 1 - g.left, taps=square * g.F, pixels=g.N * g.H * g.W,
     )  # fmt: skip
-    taps = np.arange(TAPS * TAPS)[::-1].copy()
-    return _convolve(grad_out, weight, None, flipped, taps, True)
+    return _convolve(grad_out, weight, None, flipped, Taps(square - 1, -1, g.C * square, square))
 
 
 def _convolve(
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    g: Geometry,
-    taps: np.ndarray,
-    transposed: bool,
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: Geometry, taps: Taps
 ) -> np.ndarray:
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
-    plan = _plan(g)
-    width = lanes(x.dtype)
-    packed = pack_weight(weight, g, plan.vectors, taps, transposed)
-    filters = np.empty(POINTS * plan.vectors * g.C * width, x.dtype)
-    _filters_loop.launch(filters.size, packed, g.C, plan.vectors, FILTER.reshape(-1), filters)
+    plan, width = _plan(g), lanes(x.dtype)
+    points = POINTS[plan.outputs]
+    values, weight = flat_channels_last(x), np.ascontiguousarray(weight).reshape(-1)
+    patches = filters = np.empty(0, x.dtype)
+    if plan.by_filters:
+        tiles = plan.rows * plan.row_tiles
+        patches = _pool.empty(((tiles + plan.height) * plan.tile,), x.dtype)
+        patches[tiles * plan.tile :] = 0  # the last tile of registers may reach there
+        _patches_loop.launch(patches.size, values, points, g, plan, patches)
+    else:
+        filters = _pool.empty((plan.patch**2 * g.C * plan.vectors * width,), x.dtype)
+        _filters_loop.launch(filters.size, weight, points, taps, g, plan, filters)
     biases = np.zeros(plan.vectors * width, x.dtype)
     if bias is not None:
         biases[: g.F] = bias
-    height, row = plan.image_rows * OUTPUTS + 2, plan.row_tiles * OUTPUTS + 2
     _convolve_loop.launch(
         g.pixels * g.taps * g.F,
-        flat_channels_last(x),
-        filters,
-        biases,
-        g,
-        Window(1, height, row, g.C, 1, TAPS * g.C, g.C, row * g.C),
-        plan,
-        INPUT.reshape(-1),
-        OUTPUT.reshape(-1),
-        flat_channels_last(out),
-    )
+        values, patches, weight, filters, biases, points, taps, g, plan, flat_channels_last(out),
+    )  # fmt: skip
     return out
 
 
 @remembered
 def _plan(g: Geometry) -> Plan:
     """Cut the work by its shape alone."""
-    image_rows, row_tiles = chunks_of(g.OH, OUTPUTS), chunks_of(g.OW, OUTPUTS)
+    width = lanes(np.float32)
+    outputs = winograd_outputs(g.N, g.C, g.OH, g.OW, g.F)
+    patch = outputs + TAPS - 1
+    image_rows, row_tiles = chunks_of(g.OH, outputs), chunks_of(g.OW, outputs)
     rows = g.N * image_rows
     vectors = chunks_of(whole_vectors(g.F, np.dtype(np.float32)), VECTORS) * VECTORS
-    tiles = max(CHUNK_BYTES // (POINTS * 4 * max(g.C + g.F, 1)), LEAST_TILES)
-    block = max(min(tiles // max(row_tiles, 1), chunks_of(rows, CHUNKS)), 1)
-    block = max(block, min(chunks_of(LEAST_TILES, max(row_tiles, 1)), rows), 1)
-    parts = max(min(vectors // 4, CHUNKS // max(chunks_of(rows, block), 1)), 1)
-    return Plan(image_rows, row_tiles, rows, block, vectors, parts)
-
-
-@body
-def _transform(tile, matrix, size, values, at, step):
-    """Add a small matrix times ``size`` vectors, the vectors ``step`` apart; one row for each."""
-    for k in range(size):
-        tile = tile_outer(tile, matrix, k, size, values, at + k * step, 0)
-    return tile
-
-
-@kernel
-def _filters_loop(packed, channels, vectors, matrix, filters):
-    """Transform filters: (vectors, taps, C, lanes) to (points, vectors, C, lanes)."""
-    for v in prange(vectors):
-        _transform_filters(packed, channels, vectors, v, matrix, filters)
-
-
-@body
-def _transform_filters(packed, channels, vectors, v, matrix, filters):
-    width = lanes_of(filters)
-    half = np.empty(PATCH * TAPS * width, filters.dtype)
-    zeros = tile_zeros(PATCH, 1, filters)
-    row = channels * width
-    for c in range(channels):
-        for kw in range(TAPS):
-            at = (v * TAPS * TAPS + kw) * row + c * width
-            column = _transform(zeros, matrix, TAPS, packed, at, TAPS * row)
-            tile_store(column, half, kw * width, TAPS * width)
-        for i in range(PATCH):
-            points = _transform(zeros, matrix, TAPS, half, i * TAPS * width, width)
-            to = (i * PATCH * vectors + v) * row + c * width
-            tile_store(points, filters, to, vectors * row)
+    by_filters = rows * row_tiles <= vectors * width
+    tiles = BLOCK_TILES
+    if not by_filters:
+        tiles = max(BLOCK_BYTES // (patch * patch * 4 * (g.C + VECTORS * width)), 1)
+    blocks = max(chunks_of(rows * row_tiles, tiles), 1)
+    if not by_filters:
+        blocks = chunks_of(blocks, CHUNKS) * CHUNKS
+    block = max(chunks_of(rows, blocks), 1)
+    chunks = vectors // VECTORS if by_filters else chunks_of(rows, block)
+    tiles = block * row_tiles
+    height = min(ROWS, LOW, key=lambda height: chunks_of(tiles, height) * (height + 1))
+    point = chunks_of(g.C, width) * width
+    return Plan(
+        outputs, patch, image_rows, row_tiles, rows, block, height,
+        chunks_of(tiles, height) * height, vectors, int(by_filters), chunks,
+        point, patch * patch * point + width,  # not a power of two, of which a cache holds few
+    )  # fmt: skip
 
 
 @kernel
-def _convolve_loop(x, filters, bias, g, window, plan, input_matrix, output_matrix, out):
-    for chunk in prange(chunks_of(plan.rows, plan.block) * plan.parts):
-        first = chunk // plan.parts * plan.block
+def _patches_loop(x, points, g, plan, patches):
+    for block in prange(chunks_of(plan.rows, plan.block)):
+        first = block * plan.block
         last = min(first + plan.block, plan.rows)
-        _convolve_chunk(
-            x, filters, bias, g, window, plan, first, last, chunk % plan.parts,
-            input_matrix, output_matrix, out,
-        )  # fmt: skip
+        at = first * plan.row_tiles * plan.tile
+        _transform_patches(x, points, g, plan, first, last, patches[at:])
+
+
+@kernel
+def _filters_loop(weight, points, taps, g, plan, filters):
+    blocks = chunks_of(g.C, CHANNELS)
+    for chunk in prange(plan.vectors // VECTORS * blocks):
+        v, first = chunk // blocks * VECTORS, chunk % blocks * CHANNELS
+        last = min(first + CHANNELS, g.C)
+        at = v * plan.patch**2 * g.C * lanes_of(filters)
+        _transform_filters(weight, points, taps, g, plan, v, first, last, filters[at:])
+
+
+@kernel
+def _convolve_loop(x, patches, weight, filters, bias, points, taps, g, plan, out):
+    for chunk in prange(plan.chunks):
+        if plan.by_filters:
+            _for_filters(weight, patches, bias, points, taps, g, plan, chunk * VECTORS, out)
+        else:
+            _for_rows(x, filters, bias, points, g, plan, chunk * plan.block, out)
 
 
 @body
-def _convolve_chunk(
-    x, filters, bias, g, window, plan, first, last, part, input_matrix, output_matrix, out
-):
-    """Compute rows of tiles from ``first`` up to ``last``, for one part of the filters."""
+def _for_filters(weight, patches, bias, points, taps, g, plan, v, out):
+    """Transform a pair of vectors of filters, and compute all tiles for it."""
+    filters = aligned_empty(plan.patch**2 * g.C * VECTORS * lanes_of(out), out)
+    _transform_filters(weight, points, taps, g, plan, v, 0, g.C, filters)
+    sums = _room_for_sums(plan, out)
+    for first in range(0, plan.rows, plan.block):
+        last = min(first + plan.block, plan.rows)
+        at = first * plan.row_tiles * plan.tile
+        _block(patches[at:], filters, bias, points, g, plan, first, last, v, sums, out)
+
+
+@body
+def _for_rows(x, filters, bias, points, g, plan, first, out):
+    """Transform the patches of a block of rows, and compute these tiles for all filters."""
+    last = min(first + plan.block, plan.rows)
+    patches = aligned_empty(plan.places * plan.tile, out)
+    _transform_patches(x, points, g, plan, first, last, patches)
+    patches[(last - first) * plan.row_tiles * plan.tile :] = 0  # nobody reads what they become
+    sums = _room_for_sums(plan, out)
+    for v in range(0, plan.vectors, VECTORS):
+        at = v * plan.patch**2 * g.C * lanes_of(out)
+        _block(patches, filters[at:], bias, points, g, plan, first, last, v, sums, out)
+
+
+@body
+def _room_for_sums(plan, like):
+    return aligned_empty(plan.places * (plan.patch**2 * VECTORS + 1) * lanes_of(like), like)
+
+
+@body
+def _block(patches, filters, bias, points, g, plan, first, last, v, sums, out):
+    """Compute rows of tiles for a pair of vectors: products, then A^T m A."""
+    width = lanes_of(out)
+    pair = VECTORS * width
+    tile = plan.patch**2 * pair + width
+    tiles = (last - first) * plan.row_tiles
+    for point in range(plan.patch**2):
+        a_at, b_at, to = point * plan.point, point * g.C * pair, point * pair
+        if plan.height == ROWS:
+            _multiply(
+                tile_zeros(ROWS, VECTORS, out), ROWS, tiles, g.C,
+                patches, a_at, plan.tile, filters, b_at, sums, to, tile,
+            )  # fmt: skip
+        else:
+            _multiply(
+                tile_zeros(LOW, VECTORS, out), LOW, tiles, g.C,
+                patches, a_at, plan.tile, filters, b_at, sums, to, tile,
+            )  # fmt: skip
+    for row in range(first, last):
+        at = (row - first) * plan.row_tiles * tile
+        for u in range(VECTORS):
+            _write_row(sums, at + u * width, pair, tile, bias, points, g, plan, row, v + u, out)
+
+
+@body
+def _multiply(zeros, height, tiles, C, patches, a_at, a_tile, filters, b_at, sums, to, to_tile):
+    """Multiply the matrices of one point: tiles by channels, and channels by a pair of vectors."""
+    width = lanes_of(sums)
+    pair = VECTORS * width
+    for first in range(0, tiles, height):
+        total = zeros
+        at = a_at + first * a_tile
+        for c in range(C):
+            total = tile_outer(total, patches, at + c, a_tile, filters, b_at + c * pair, width)
+        tile_store(total, sums, to + first * to_tile, to_tile)
+
+
+@body
+def _transform_filters(weight, points, taps, g, plan, v, first, last, filters):
+    """Write G g G^T for a pair of vectors of filters and some channels: (points, C, pair)."""
+    width = lanes_of(filters)
+    pair = VECTORS * width
+    one, three = tile_zeros(1, 1, filters), tile_zeros(TAPS, 1, filters)
+    square = aligned_empty(TAPS * TAPS * width, filters)
+    half = aligned_empty(plan.patch * TAPS * width, filters)
+    for c in range(first, last):
+        for u in range(VECTORS):
+            f = (v + u) * width
+            at = taps.first + c * taps.channel + f * taps.filter
+            for tap in range(TAPS * TAPS):
+                values = tile_gather(one, weight, at + tap * taps.tap, taps.filter, g.F - f)
+                tile_store(values, square, tap * width, 0)
+            for kw in range(TAPS):
+                column = tile_load(three, square, kw * width, TAPS * width)
+                tile_store(transform("filter", points, column), half, kw * width, TAPS * width)
+            for i in range(plan.patch):
+                row = tile_load(three, half, i * TAPS * width, width)
+                to = (i * plan.patch * g.C + c) * pair + u * width
+                tile_store(transform("filter", points, row), filters, to, g.C * pair)
+
+
+@body
+def _transform_patches(x, points, g, plan, first, last, patches):
+    """Write B^T d B for rows of tiles: (tiles, points, channels)."""
     width = lanes_of(x)
-    first_pair, last_pair = chunk_bounds(part, plan.parts, plan.vectors // VECTORS)
-    v_first, v_last = first_pair * VECTORS, last_pair * VECTORS
-    # Filled up to whole blocks of registers, with zeros; nobody reads what they become.
-    wanted = (last - first) * plan.row_tiles
-    tiles = chunks_of(wanted, ROWS) * ROWS
-    channels, columns = chunks_of(g.C, width) * width, (v_last - v_first) * width
-    patches = np.empty(POINTS * tiles * channels, x.dtype)
-    for point in range(POINTS):
-        patches[(point * tiles + wanted) * channels : (point + 1) * tiles * channels] = 0
-    sums = np.empty(POINTS * tiles * columns, x.dtype)
-    # The last vector of a pixel may reach past its channels.
-    values = np.zeros(PATCH * window.width * g.C + width, x.dtype)
+    # Columns of pixels beyond the image are never written again.
+    half = aligned_empty(plan.patch * (plan.row_tiles * plan.outputs + TAPS - 1) * width, x)
+    half[:] = 0
     for row in range(first, last):
-        top_row = row // plan.image_rows * window.height + row % plan.image_rows * OUTPUTS
-        fill_window(x, g, window, 0, top_row, PATCH, values)
-        tile = (row - first) * plan.row_tiles
-        _transform_row(values, g.C, window, plan, tile, tiles, input_matrix, patches)
-    for point in range(POINTS):
-        at = (point * plan.vectors + v_first) * g.C * width
-        _multiply(
-            patches[point * tiles * channels :], channels, filters[at:], g.C, tiles, columns,
-            sums[point * tiles * columns :],
-        )  # fmt: skip
-    for row in range(first, last):
-        tile = (row - first) * plan.row_tiles
-        _write_row(sums, bias, g, plan, row, tile, tiles, v_first, v_last, output_matrix, out)
+        at = (row - first) * plan.row_tiles * plan.tile
+        _transform_row(x, points, g, plan, row, half, patches[at:])
 
 
 @body
-def _multiply(patches, channels, filters, C, tiles, columns, sums):
-    """Compute sums = patches @ filters for one point."""
+def _transform_row(x, points, g, plan, row, half, patches):
+    """Transform the columns of pixels in a row of tiles, which neighbours share, then the rows."""
+    width = lanes_of(x)
+    patch = transform("filter", points, tile_zeros(TAPS, 1, x))  # zeros; it says how many
+    column = plan.patch * width
+    n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs - g.top
+    first_w = max(-g.left, 0)
+    last_w = min(plan.row_tiles * plan.outputs + TAPS - 1 - g.left, g.W)
+    for c in range(0, g.C, width):
+        at = (n * g.H + top) * g.W * g.C + c
+        for w in range(first_w, last_w):
+            pixels = tile_load_part(patch, x, at + w * g.C, g.W * g.C, -top, g.H - top, g.C - c)
+            tile_store(transform("input", points, pixels), half, (w + g.left) * column, width)
+        for tile in range(plan.row_tiles):
+            for i in range(plan.patch):
+                values = tile_load(patch, half, tile * plan.outputs * column + i * width, column)
+                to = tile * plan.tile + i * plan.patch * plan.point + c
+                tile_store(transform("input", points, values), patches, to, plan.point)
+
+
+@body
+def _write_row(sums, at, point, tile_step, bias, points, g, plan, row, v, out):
+    """Write A^T m A for one row of tiles, from (tiles, points), for one vector of filters."""
     width = lanes_of(sums)
-    for v in range(0, columns // width, VECTORS):
-        for tile in range(0, tiles, ROWS):
-            total = tile_zeros(ROWS, VECTORS, sums)
-            at = v * C * width
-            for c in range(C):
-                total = tile_outer(
-                    total, patches, tile * channels + c, channels, filters, at, C * width
-                )  # fmt: skip
-                at += width
-            tile_store(total, sums, tile * columns + v * width, columns)
-
-
-@body
-def _transform_row(values, C, window, plan, first_tile, tiles, matrix, patches):
-    """Transform the patches of one row of tiles: (rows, pixels, C) to (points, tiles, channels)."""
-    width = lanes_of(values)
-    vectors = chunks_of(C, width)
-    channels = vectors * width
-    zeros = tile_zeros(PATCH, 1, values)
-    half = np.empty(POINTS * width, values.dtype)
+    patch = transform("filter", points, tile_zeros(TAPS, 1, sums))  # zeros, as above
+    half = aligned_empty(plan.outputs * plan.patch * width, sums)
+    n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs
+    start = tile_load(transform("output", points, patch), bias, v * width, 0)
     for tile in range(plan.row_tiles):
-        for v in range(vectors):
-            for w in range(PATCH):
-                at = (tile * OUTPUTS + w) * C + v * width
-                column = _transform(zeros, matrix, PATCH, values, at, window.down)
-                tile_store(column, half, w * width, PATCH * width)
-            for i in range(PATCH):
-                points = _transform(zeros, matrix, PATCH, half, i * PATCH * width, width)
-                to = (i * PATCH * tiles + first_tile + tile) * channels + v * width
-                tile_store(points, patches, to, tiles * channels)
-
-
-@body
-def _write_row(sums, bias, g, plan, row, first_tile, tiles, v_first, v_last, matrix, out):
-    """Transform one row of tiles back: (points, tiles, columns) to pixels of out."""
-    width = lanes_of(sums)
-    columns = (v_last - v_first) * width
-    zeros = tile_zeros(OUTPUTS, 1, sums)
-    half = np.empty(OUTPUTS * PATCH * width, sums.dtype)
-    edge = np.empty(OUTPUTS * width, sums.dtype)
-    n, top = row // plan.image_rows, row % plan.image_rows * OUTPUTS
-    for tile in range(plan.row_tiles):
-        pixels = min(g.OW - tile * OUTPUTS, OUTPUTS)
-        for v in range(v_first, v_last):
-            for j in range(PATCH):
-                at = (j * tiles + first_tile + tile) * columns + (v - v_first) * width
-                column = _transform(zeros, matrix, PATCH, sums, at, PATCH * tiles * columns)
-                tile_store(column, half, j * width, PATCH * width)
-            left = min(g.F - v * width, width)
-            start = tile_load(zeros, bias, v * width, 0)
-            for i in range(min(g.OH - top, OUTPUTS)):
-                values = _transform(start, matrix, PATCH, half, i * PATCH * width, width)
-                to = (((n * g.OH + top + i) * g.OW) + tile * OUTPUTS) * g.F + v * width
-                if pixels == OUTPUTS:
-                    tile_store_columns(values, out, to, g.F, left)
-                else:
-                    tile_store(values, edge, 0, width)
-                    for p in range(pixels):
-                        copy_run(out, to + p * g.F, edge, p * width, left)
+        for j in range(plan.patch):
+            column = tile_load(patch, sums, at + j * point, plan.patch * point)
+            tile_store(transform("output", points, column), half, j * width, plan.patch * width)
+        at += tile_step
+        left = tile * plan.outputs
+        for i in range(min(g.OH - top, plan.outputs)):
+            values = tile_load(patch, half, i * plan.patch * width, width)
+            values = tile_add(transform("output", points, values), start)
+            to = ((n * g.OH + top + i) * g.OW + left) * g.F + v * width
+            tile_store_part(values, out, to, g.F, g.OW - left, g.F - v * width)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad import kernels
-from minigrad.kernels import _jit, conv_direct_weight, conv_im2col
+from minigrad.kernels import _jit, conv_direct_weight, conv_im2col, winograd
 from minigrad.kernels.conv_choice import Case, choose, conv_algorithm
 
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
@@ -41,6 +41,8 @@ CASES = {
     "many channels": ((1, 130, 5, 4), (70, 130, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "several blocks": ((7, 20, 24, 20), (3, 20, 3, 5), (1, 1), (1, 1, 2, 2), (1, 1), 1),
     "one large image": ((1, 3, 40, 33), (7, 3, 7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 1),
+    "tiles of two outputs": ((3, 18, 6, 5), (35, 18, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "more tiles than filters": ((5, 33, 17, 15), (3, 33, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "empty batch": ((0, 3, 5, 4), (2, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "no room for the kernel": ((2, 3, 2, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "no channels": ((2, 0, 5, 4), (3, 0, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -254,15 +256,21 @@ def test_the_twins_are_analytic_in_complex_numbers():
 
 
 @pytest.mark.parametrize("C", [64, 130])
+@pytest.mark.parametrize(("outputs", "largest", "mean"), [(4, 4, 3), (2, 2, 1.5)])
 @pytest.mark.parametrize("algorithm", ["winograd"], indirect=True)
-def test_errors_of_winograd_stay_within_four_times_those_of_direct_sums(C, algorithm):
+def test_errors_of_winograd_stay_within_few_times_those_of_direct_sums(
+    C, outputs, largest, mean, algorithm, monkeypatch
+):
+    monkeypatch.setattr(winograd, "winograd_outputs", lambda *sizes: outputs)
+    winograd._plan.cache_clear()
     case = (2, C, 13, 12), (C, C, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1
     arrays = _arrays(case, np.float32, _normal)
     exact = _everything(case, *(array.astype(np.float64) for array in arrays))
-    winograd = _everything(case, *arrays)
+    got = _everything(case, *arrays)
+    winograd._plan.cache_clear()
     with conv_algorithm("direct"):
         direct = _everything(case, *arrays)
     for part in "out", "grad_x":
-        errors, least = (np.abs(got[part] - exact[part]) for got in (winograd, direct))
-        assert errors.max() < 4 * least.max(), part
-        assert errors.mean() < 3 * least.mean(), part
+        errors, least = (np.abs(found[part] - exact[part]) for found in (got, direct))
+        assert errors.max() < largest * least.max(), part
+        assert errors.mean() < mean * least.mean(), part

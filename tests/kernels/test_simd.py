@@ -11,7 +11,7 @@ import pytest
 from minigrad.kernels._columns import sum_differences, sum_moments, sum_squares
 from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import body, kernel
-from minigrad.kernels._runs import add_run, copy_run, zero_run
+from minigrad.kernels._runs import add_run, aligned_empty, copy_run, zero_run
 from minigrad.kernels._simd import (
     VECTOR_BITS,
     lanes,
@@ -21,9 +21,11 @@ from minigrad.kernels._simd import (
     tile_gather,
     tile_load,
     tile_load_columns,
+    tile_load_part,
     tile_spread,
     tile_store,
     tile_store_columns,
+    tile_store_part,
     tile_zeros,
 )
 from minigrad.kernels.gemm import (
@@ -148,6 +150,43 @@ def test_a_tile_writes_no_more_columns_than_asked_for(dtype):
         for m in range(3):
             inside[1 + m * row : 1 + m * row + min(max(columns, 0), 2 * width)] = True
         np.testing.assert_array_equal(out, np.where(inside, x, 0))
+
+
+@body
+def _copy_part(x, out, row, first, last, rows, columns):
+    tile = tile_load_part(tile_zeros(3, 2, out), x, 1, row, first, last, columns)
+    tile_store_part(tile, out, 1, row, rows, columns + 1)
+
+
+@both_dtypes
+def test_part_of_a_tile_is_read_and_written_and_no_more(dtype):
+    width = lanes(dtype)
+    row = 2 * width + 3
+    x = _whole_numbers(np.random.default_rng(0), 3 * row, dtype) + 10
+    for first, last, rows in [(0, 3, 3), (1, 3, 3), (-4, 2, 3), (0, 7, 1), (2, 2, 2), (0, 3, -1)]:
+        for columns in {-1, 0, 1, width, width + 1, 2 * width, 2 * width + 5}:
+            out = np.full_like(x, -1)
+            _copy_part(x, out, row, first, last, rows, columns)
+            want = np.full_like(x, -1)
+            for m in range(min(rows, 3)):
+                there = slice(1 + m * row, 1 + m * row + min(columns + 1, 2 * width))
+                read = slice(1 + m * row, 1 + m * row + min(max(columns, 0), 2 * width))
+                want[there] = 0
+                want[read] = x[read] if first <= m < last else 0
+            np.testing.assert_array_equal(out, want)
+
+
+@body
+def _start_of_room(like):
+    return aligned_empty(5, like).ctypes.data
+
+
+@both_dtypes
+def test_room_begins_with_a_line_of_the_cache(dtype):
+    like = np.zeros(1, dtype)
+    for _ in range(5):
+        assert _start_of_room(like) % (lanes(dtype) * like.itemsize) == 0
+    assert aligned_empty(5, like).shape == (5,)
 
 
 @body
