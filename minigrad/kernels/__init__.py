@@ -37,6 +37,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "batch_norm_grad_input",
     ),
     "pool": ("max_pool2d_forward", "max_pool2d_backward"),
+    "product": ("matrix_product",),
     "resample": ("resample2d",),
     "update": ("sgd_step", "adam_step", "rmsprop_step", "sum_of_squares"),
 }

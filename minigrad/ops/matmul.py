@@ -1,6 +1,7 @@
 """Matrix products: matmul with NumPy's rules, and linear, the product inside a Linear layer.
 
-Both forwards and backwards are products that NumPy hands to its BLAS library.
+Both forwards and backwards are products. NumPy hands them to its BLAS library; two large matrices
+are multiplied by a kernel, whose threads are those of all other kernels.
 """
 
 import math
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import kernels
 from minigrad.core.errors import ShapeError
 from minigrad.core.function import Function
 from minigrad.core.shapes import unbroadcast
@@ -24,13 +26,27 @@ def _turned(x: np.ndarray) -> np.ndarray:
     return x.swapaxes(-1, -2)
 
 
+# Up to so many multiply-adds OpenBLAS, which NumPy comes with, stays on the calling thread: with
+# matrices, and with a vector. On several threads its sums may depend on how many there are.
+_SMALL, _SMALL_VECTOR = 262_144, 8192
+
+
+def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x y for two matrices, by the kernel if they are large."""
+    (N, K), M = x.shape, y.shape[1]
+    work, limit = N * K * M, _SMALL_VECTOR if 1 in (N, M) else _SMALL
+    if work <= limit or x.dtype != y.dtype or x.dtype.kind != "f":
+        return x @ y
+    return kernels.matrix_product(x, y)
+
+
 class MatMul(Function):
     """z = x y."""
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, y: np.ndarray) -> Any:
         ctx.save(x, y)
-        return np.matmul(x, y)
+        return _product(x, y) if x.ndim == y.ndim == 2 else np.matmul(x, y)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
@@ -44,10 +60,14 @@ class MatMul(Function):
             grad_out = np.expand_dims(grad_out, -1)  # (..., N, M)
         grad_x = grad_y = None
         if ctx.needs[0]:
-            grad_x = unbroadcast(grad_out @ _turned(columns), rows.shape).reshape(x.shape)
+            if rows.ndim == columns.ndim == 2:
+                grad_x = _product(grad_out, columns.T)
+            else:
+                grad_x = unbroadcast(grad_out @ _turned(columns), rows.shape)
+            grad_x = grad_x.reshape(x.shape)
         if ctx.needs[1]:
             if columns.ndim == 2:  # the sum over the batch is part of one product
-                grad_y = _flat_rows(rows).T @ _flat_rows(grad_out)
+                grad_y = _product(_flat_rows(rows).T, _flat_rows(grad_out))
             else:
                 grad_y = unbroadcast(_turned(rows) @ grad_out, columns.shape)
             grad_y = grad_y.reshape(y.shape)
@@ -180,15 +200,15 @@ class Linear(Function):
     def forward(ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> Any:
         ctx.save(x, weight)
         # One product of all rows at once; NumPy would run one for each batch axis.
-        y = (_flat_rows(x) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
+        y = _product(_flat_rows(x), weight.T).reshape(*x.shape[:-1], weight.shape[0])
         return y if bias is None else y + bias
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         x, weight = ctx.saved
         grad_rows = _flat_rows(grad_out)  # (rows, out)
-        grad_x = (grad_rows @ weight).reshape(x.shape) if ctx.needs[0] else None
-        grad_weight = grad_rows.T @ _flat_rows(x) if ctx.needs[1] else None
+        grad_x = _product(grad_rows, weight).reshape(x.shape) if ctx.needs[0] else None
+        grad_weight = _product(grad_rows.T, _flat_rows(x)) if ctx.needs[1] else None
         grad_bias = grad_rows.sum(axis=0) if ctx.needs[2] else None
         return grad_x, grad_weight, grad_bias
 

@@ -125,3 +125,36 @@ def test_linear_agrees_with_torch():
     expected.backward(torch.tensor(w))
     for grad, tensor in zip(mg.grad(y, ours, [w]), theirs, strict=True):
         np.testing.assert_allclose(grad, tensor.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_large_matrices_go_to_the_kernel_both_ways(rows, monkeypatch):
+    calls = []
+
+    def matrix_product(a, b):
+        calls.append((a.shape, b.shape))
+        return a @ b
+
+    monkeypatch.setattr(mg.kernels, "matrix_product", matrix_product)
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((rows, 130)), rng.standard_normal((70, 130))
+    forward, grad_x, grad_weight = (
+        ((rows, 130), (130, 70)),
+        ((rows, 70), (70, 130)),
+        ((70, rows), (rows, 130)),
+    )
+    adjoint_identities(linear, [x, weight])
+    assert {forward, grad_x} <= set(calls)
+    assert (grad_weight in calls) == (rows > 1)  # an outer product of vectors is no sum
+    calls.clear()
+    adjoint_identities(mg.matmul, [x, weight.T.copy()])
+    assert {forward, grad_x} <= set(calls)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_products_are_right(dtype):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (40, 130)).astype(dtype)
+    weight = rng.integers(-3, 4, (70, 130)).astype(dtype)
+    np.testing.assert_array_equal(linear(x, weight).data, x @ weight.T, strict=True)
+    np.testing.assert_array_equal((mg.Tensor(x) @ weight.T).data, x @ weight.T, strict=True)
