@@ -1,11 +1,14 @@
 """What every test may ask for."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from minigrad.kernels import conv_choice
 
 # Scripts that make golden numbers or run campaigns, and need torch to do so.
 collect_ignore_glob = ["*/make_*.py", "yardstick/cases.py", "yardstick/judge.py"]
@@ -15,6 +18,22 @@ settings.register_profile("minigrad", derandomize=True, deadline=None, max_examp
 settings.load_profile("minigrad")
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--conv-algorithm",
+        default="auto",
+        metavar="NAME",
+        help="compute all convolutions by im2col, direct, winograd or reference",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_conv_algorithm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let all tests use the algorithm that the command line forces, if it forces one."""
+    with conv_choice.conv_algorithm(request.config.getoption("--conv-algorithm")):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -65,9 +65,8 @@ def accumulate(
     leaves = _run(outputs, cotangents, None, retain_graph)
     for leaf, total in leaves.items():
         _finish_leaf(leaf, total)
-        # What came down may be the cotangent itself, a saved array, or another leaf's gradient.
-        fresh = total.value if total.owned or _unshared(total) else total.value.copy(order="K")
-        leaf._grad = fresh if leaf._grad is None else np.asarray(leaf._grad + fresh)
+        before = leaf._grad
+        leaf._grad = _private(total) if before is None else np.asarray(before + total.value)
 
 
 def collect(
@@ -78,20 +77,20 @@ def collect(
 ) -> list[np.ndarray | None]:
     """The gradient of each of ``inputs``, or None where no output depends on it."""
     edges = [x._edge or (x, 0) for x in inputs]
-    caught: dict[Any, np.ndarray | None] = dict.fromkeys(edges)
+    caught: dict[Any, _Sum | None] = dict.fromkeys(edges)
     leaves = _run(outputs, cotangents, caught, retain_graph)
     for leaf, total in leaves.items():
         if (leaf, 0) in caught:
             _finish_leaf(leaf, total)
-            caught[leaf, 0] = total.value
-    grads = [caught[edge] for edge in edges]
-    return [None if g is None else g.copy(order="K") for g in grads]
+            caught[leaf, 0] = total
+    sums = [caught[edge] for edge in edges]
+    return [None if total is None else _private(total) for total in sums]
 
 
 def _run(
     outputs: Sequence["Tensor"],
     cotangents: Sequence[np.ndarray],
-    caught: dict[Any, np.ndarray | None] | None,
+    caught: dict[Any, _Sum | None] | None,
     retain_graph: bool,
 ) -> "dict[Tensor, _Sum]":
     """The loop. Returns the sum for each leaf; fills ``caught`` for nodes that it names."""
@@ -133,7 +132,7 @@ def _run(
         if caught is not None and useful is not None:
             for i, total in enumerate(sums):
                 if (node, i) in caught and total is not None:
-                    caught[node, i] = grads_out[i]
+                    caught[node, i] = _Sum(grads_out[i], "")
             if node not in useful:
                 continue
         edges, label = node.parents, node.function.name
@@ -184,6 +183,14 @@ _one_sum = _Sum(np.empty(0), "")
 _HELD_ONCE = sys.getrefcount(_one_sum.value)
 
 
+def _private(total: _Sum) -> np.ndarray:
+    """The array of a sum if nobody else can reach it, else a copy of it.
+
+    What came down may be the cotangent itself, a saved array, or the gradient of another leaf.
+    """
+    return total.value if _unshared(total) else total.value.copy(order="K")
+
+
 def _unshared(total: _Sum) -> bool:
     """Whether nobody but the sum can reach the memory of its array, so that it needs no copy.
 
@@ -192,11 +199,13 @@ def _unshared(total: _Sum) -> bool:
     """
     if sys.getrefcount(total.value) > _HELD_ONCE or not total.value.flags.writeable:
         return False
-    array = total.value
+    array: Any = total.value
     while array.base is not None:
-        if not isinstance(array.base, np.ndarray) or sys.getrefcount(array.base) > _HELD_ONCE:
+        if sys.getrefcount(array.base) > _HELD_ONCE:
             return False
         array = array.base
+        if not isinstance(array, np.ndarray):
+            return getattr(array, "lent_once", False)  # memory from elsewhere: its lender knows
     return True
 
 

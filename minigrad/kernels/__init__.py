@@ -26,6 +26,7 @@ from minigrad.kernels._pool import release_memory
 from minigrad.kernels._serial import serial_only
 
 FAMILIES: dict[str, tuple[str, ...]] = {
+    "average": ("image_sums", "spread_over_images"),
     "conv": ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight", "conv2d_grad_bias"),
     "elementwise": ("relu_forward", "relu_backward", "add"),
     "loss": ("softmax_cross_entropy_forward", "softmax_cross_entropy_backward"),

@@ -3,7 +3,11 @@
 A block is flat and has whole rows, of as many values as the array of sums has: a whole number of
 vectors. The sums of some columns stay in registers from the first row to the last. They are as
 short as the block, so that little is rounded; who adds up many blocks does so in float64.
+
+The rows are *wide rows*, a whole number of pixels of C channels: the sums of a channel lie C apart.
 """
+
+import math
 
 from minigrad.kernels._bits import tile_keep_marked
 from minigrad.kernels._jit import body
@@ -17,7 +21,60 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 
-__all__ = ["sum_differences", "sum_moments", "sum_squares"]
+__all__ = [
+    "add_row",
+    "folded",
+    "sum_differences",
+    "sum_moments",
+    "sum_squares",
+    "sum_values",
+    "wide_row",
+]
+
+
+def wide_row(C: int, wanted: int) -> int:
+    """Return how many values a wide row has: about as many as wanted, or C if that is more."""
+    unit = math.lcm(max(1, C), 16)  # whole pixels, and whole vectors of a mask's bits
+    return unit * max(1, wanted // unit)
+
+
+@body
+def folded(wide, c, C):
+    """Sum what a wide row holds for channel c."""
+    total = 0.0
+    for j in range(c, wide.size, C):
+        total += wide[j]
+    return total
+
+
+@body
+def add_row(row, other):
+    """Add one row to another."""
+    for j in range(row.size):
+        row[j] += other[j]
+
+
+@body
+def _value_columns(sums, x, j, width):
+    """Add the values of some columns, which are a tile beginning at column j."""
+    for at in range(j, x.size, width):
+        sums = tile_add(sums, tile_load(sums, x, at, 0))
+    return sums
+
+
+@body
+def sum_values(x, sums):
+    """Set the sums of each column of a block."""
+    step, j = lanes_of(x), 0
+    while j + 8 * step <= sums.size:
+        tile_store(_value_columns(tile_zeros(1, 8, x), x, j, sums.size), sums, j, 0)
+        j += 8 * step
+    while j + 4 * step <= sums.size:
+        tile_store(_value_columns(tile_zeros(1, 4, x), x, j, sums.size), sums, j, 0)
+        j += 4 * step
+    while j < sums.size:
+        tile_store(_value_columns(tile_zeros(1, 1, x), x, j, sums.size), sums, j, 0)
+        j += step
 
 
 @body

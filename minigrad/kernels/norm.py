@@ -17,12 +17,17 @@ at a time while it is in the nearest cache. Each operation rounds as it would al
 those of the separate kernels.
 """
 
-import math
-
 import numpy as np
 
 from minigrad.kernels._bits import keep_marked, keep_positive
-from minigrad.kernels._columns import sum_differences, sum_moments, sum_squares
+from minigrad.kernels._columns import (
+    add_row,
+    folded,
+    sum_differences,
+    sum_moments,
+    sum_squares,
+    wide_row,
+)
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last_order, empty_in_order, flat
 
@@ -49,11 +54,6 @@ def _pixels(x: np.ndarray) -> np.ndarray:
 def _empty_like(x: np.ndarray) -> np.ndarray:
     """Make an array, values undefined, of which ``_pixels`` is a view."""
     return empty_in_order(x.shape, x.dtype, channels_last_order(x.ndim))
-
-
-def _width(C: int, wanted: int) -> int:
-    unit = math.lcm(max(1, C), 16)  # whole pixels, and whole vectors of a mask's bits
-    return unit * max(1, wanted // unit)
 
 
 def _mask(x: np.ndarray) -> np.ndarray:
@@ -93,23 +93,8 @@ def _widen(values, width, like):
 
 
 @body
-def _folded(wide, c, C):
-    """Sum what a wide row holds for channel c."""
-    total = 0.0
-    for j in range(c, wide.size, C):
-        total += wide[j]
-    return total
-
-
-@body
 def _slots(chunks, C):
     return np.empty((chunks, C))
-
-
-@body
-def _add_row(row, other):
-    for j in range(row.size):
-        row[j] += other[j]
 
 
 # Slices, not x[at + j]: the compiler cannot tell that at + j is not negative, and an index that
@@ -136,23 +121,23 @@ def _chunk_statistics(x, C, width, mean, square):
     pivot, total, sums = _widen(x[:C], width, x), np.zeros(width), np.empty(width, x.dtype)
     for at in range(0, whole, block):
         sum_differences(x[at : min(at + block, whole)], pivot, sums)
-        _add_row(total, sums)
+        add_row(total, sums)
     for j in range(x.size - whole):
         total[j] += x[whole:][j] - pivot[j]
     rounded = np.empty(C, x.dtype)
     for c in range(C):
-        mean[c] = x[c] + _folded(total, c, C) / n
+        mean[c] = x[c] + folded(total, c, C) / n
         rounded[c] = mean[c]
     total[:] = 0
     pivot = _widen(rounded, width, x)
     for at in range(0, whole, block):
         sum_squares(x[at : min(at + block, whole)], pivot, sums)
-        _add_row(total, sums)
+        add_row(total, sums)
     for j in range(x.size - whole):
         difference = x[whole:][j] - pivot[j]
         total[j] += difference * difference
     for c in range(C):
-        square[c] = _folded(total, c, C) - n * (mean[c] - rounded[c]) ** 2
+        square[c] = folded(total, c, C) - n * (mean[c] - rounded[c]) ** 2
 
 
 @body
@@ -188,7 +173,7 @@ def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the biased variance of each channel."""
     C = x.shape[1]
     mean, var = np.empty(C), np.empty(C)
-    width = _width(C, _COLUMNS)
+    width = wide_row(C, _COLUMNS)
     _statistics_loop.launch(2 * x.size, _pixels(x), width, _chunks(x.size, width), mean, var)
     return mean, var
 
@@ -217,7 +202,7 @@ def _normalise(x, other, pivot, scale, shift, out, mask):
         for j in range(row.size):
             out_row[j] = (row[j] - pivot[j]) * scale[j] + shift[j]
         if other.size:
-            _add_row(out_row, other[at : at + width])
+            add_row(out_row, other[at : at + width])
         if mask.size:
             keep_positive(out_row, out_row, mask[at // 8 : (at + row.size + 7) // 8])
 
@@ -242,7 +227,7 @@ def _launch_normalise(
     other: np.ndarray | None,
     mask: np.ndarray,
 ) -> np.ndarray:
-    out, width = _empty_like(x), _width(x.shape[1], _WIDTH)
+    out, width = _empty_like(x), wide_row(x.shape[1], _WIDTH)
     _normalise_loop.launch(
         x.size,
         _pixels(x),
@@ -305,16 +290,16 @@ def _chunk_sums(grad_out, x, mask, pivot, totals, moments):
         stop = min(at + block, whole)
         marks = mask[at // 8 : stop // 8]
         sum_moments(grad_out[at:stop], x[at:stop], marks, pivot, sums, products)
-        _add_row(total, sums)
-        _add_row(moment, products)
+        add_row(total, sums)
+        add_row(moment, products)
     last = x[whole:]
     grad_last = _kept(grad_out, mask, whole, x.size, np.empty_like(last))
     for j in range(last.size):
         total[j] += grad_last[j]
         moment[j] += grad_last[j] * (last[j] - pivot[j])
     for c in range(C):
-        totals[c] = _folded(total, c, C)
-        moments[c] = _folded(moment, c, C)
+        totals[c] = folded(total, c, C)
+        moments[c] = folded(moment, c, C)
 
 
 @body
@@ -354,7 +339,7 @@ def batch_norm_sums(
     """Return the sums over each channel of grad_out, and of grad_out times the normalised x."""
     C = x.shape[1]
     sum_grad, sum_grad_normal = np.empty(C), np.empty(C)
-    width = _width(C, _COLUMNS)
+    width = wide_row(C, _COLUMNS)
     _sums_loop.launch(
         2 * x.size,
         _pixels(grad_out),
@@ -424,7 +409,7 @@ def batch_norm_grad_input(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient of x where mean and inv_std are the statistics of x itself."""
-    grad_x, width = _empty_like(x), _width(x.shape[1], _WIDTH)
+    grad_x, width = _empty_like(x), wide_row(x.shape[1], _WIDTH)
     _grad_input_loop.launch(
         2 * x.size,
         _pixels(grad_out),

@@ -2,7 +2,8 @@
 
 All three add up rectangles and divide. A rectangle is a range of rows and a range of columns, so a
 sparse matrix of ones acts on the rows and another on the columns
-(:func:`minigrad.kernels.resample2d`); backward is the same with both transposed.
+(:func:`minigrad.kernels.resample2d`); backward is the same with both transposed. A single rectangle
+that is the whole image, as at the head of a network, has kernels of its own.
 """
 
 import functools
@@ -36,16 +37,28 @@ class AvgPool2d(Function):
     def forward(
         ctx: Any, x: np.ndarray, *, rows: Taps, columns: Taps, divisor: np.ndarray
     ) -> np.ndarray:
-        _, _, H, W = x.shape
-        ctx.transposed = rows.transposed(H), columns.transposed(W)
+        ctx.size = H, W = x.shape[2:]
         ctx.divisor = divisor.astype(x.real.dtype)
-        out = kernels.resample2d(x, rows, columns)
+        ctx.whole = _is_all(rows, H) and _is_all(columns, W)
+        if ctx.whole:
+            out = kernels.image_sums(x)[:, :, None, None]
+        else:
+            ctx.transposed = rows.transposed(H), columns.transposed(W)
+            out = kernels.resample2d(x, rows, columns)
         out /= ctx.divisor
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
-        return kernels.resample2d(grad_out / ctx.divisor, *ctx.transposed)
+        share = grad_out / ctx.divisor
+        if ctx.whole:
+            return kernels.spread_over_images(share[:, :, 0, 0], ctx.size)
+        return kernels.resample2d(share, *ctx.transposed)
+
+
+def _is_all(taps: Taps, size: int) -> bool:
+    """Whether the matrix has one row, which adds up the whole axis."""
+    return taps.size == 1 and taps.sources.size == size
 
 
 def _images(rng: np.random.Generator) -> list[Sample]:
@@ -226,16 +239,19 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
             n if wanted is None else wanted for n, wanted in zip(x.shape[2:], size, strict=True)
         ]
     out_size = pair("adaptive_avg_pool2d", "output_size", tuple(size), 1)
-    rows, columns = map(_parts, x.shape[2:], out_size)
-    divisor = np.outer(np.diff(rows.starts), np.diff(columns.starts))
+    rows, columns, divisor = _parts(x.shape[2:], out_size)
     return AdaptiveAvgPool2d.apply(x, rows=rows, columns=columns, divisor=divisor)
 
 
 @functools.lru_cache(maxsize=64)
-def _parts(size: int, parts: int) -> Taps:
-    """Return the matrix that adds up each of so many parts of an axis, which may overlap."""
-    first = np.arange(parts) * size // parts
-    return _ranges(first, -(-np.arange(1, parts + 1) * size // parts))
+def _parts(size: tuple[int, int], parts: tuple[int, int]) -> tuple[Taps, Taps, np.ndarray]:
+    """Return the matrices that add up parts of both axes, which may overlap, and their sizes."""
+    found = []
+    for whole, number in zip(size, parts, strict=True):
+        first = np.arange(number) * whole // number
+        found.append(_ranges(first, -(-np.arange(1, number + 1) * whole // number)))
+    rows, columns = found
+    return rows, columns, np.outer(np.diff(rows.starts), np.diff(columns.starts))
 
 
 class GlobalAvgPool2d(Function):
@@ -243,15 +259,13 @@ class GlobalAvgPool2d(Function):
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
-        _, _, H, W = ctx.shape = x.shape
-        return kernels.resample2d(x, _parts(H, 1), _parts(W, 1))[:, :, 0, 0] / (H * W)
+        ctx.size = H, W = x.shape[2:]
+        return kernels.image_sums(x) / (H * W)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
-        _, _, H, W = ctx.shape
-        share = (grad_out / (H * W))[:, :, None, None]  # (N, C, 1, 1)
-        rows, columns = _parts(H, 1).transposed(H), _parts(W, 1).transposed(W)
-        return kernels.resample2d(share, rows, columns)
+        H, W = ctx.size
+        return kernels.spread_over_images(grad_out / (H * W), ctx.size)
 
 
 @operation(

@@ -1,12 +1,14 @@
 """The backward loop on the smallest graphs that break engines."""
 
 import gc
+import itertools
 import weakref
 
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import kernels
 from minigrad.core import events
 
 
@@ -189,6 +191,33 @@ def test_a_gradient_that_nobody_else_can_reach_is_not_copied():
     x = leaf([2.0, 2.0])
     Keeping.apply(x, way="forgotten").backward(np.ones(2))
     assert Keeping.kept() is x.grad
+
+
+def test_a_large_gradient_that_nobody_else_can_reach_is_not_copied(monkeypatch):
+    """Its memory is lent by a pool, as that of what kernels make."""
+    shape, made, backward = (2, 16, 64, 64), [], kernels.relu_backward
+
+    def noted(*args):
+        grad_x = backward(*args)
+        made.append(grad_x.__array_interface__["data"])
+        return grad_x
+
+    monkeypatch.setattr(kernels, "relu_backward", noted)
+    x = leaf(np.ones(shape))
+    y = mg.relu(x)
+    y.backward(np.ones(shape), retain_graph=True)
+    (grad,) = mg.grad(y, [x], np.ones(shape))
+    assert made == [array.__array_interface__["data"] for array in (x.grad, grad)]
+
+
+def test_the_gradients_of_one_input_asked_for_twice_are_two_arrays():
+    x, w = leaf([2.0, 2.0]), np.ones(2)
+    y = x * 3
+    first, second, inner = mg.grad(y + x, [x, x, y], w)
+    np.testing.assert_array_equal(first, [4, 4])
+    np.testing.assert_array_equal(second, [4, 4])
+    arrays = first, second, inner, w
+    assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(arrays, 2))
 
 
 def test_a_gradient_that_a_hook_or_a_listener_keeps_is_copied():

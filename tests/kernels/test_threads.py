@@ -45,6 +45,7 @@ def run():
     kernels.sgd_step(params, grads, velocities, 0.1, 0.9, 0.0, 1e-4, True)
     kernels.adam_step(params, grads, velocities, squares, None, 3, 0.1, 0.9, 0.99, 1e-8, 0, False)
     kernels.rmsprop_step(params, grads, squares, None, velocities, 0.1, 0.9, 1e-8, 0.0, 0.9)
+    wide = draw(rng, 2, 90, 70, 17).transpose(0, 3, 1, 2)  # each image in several parts
     taps = window_taps(13, 7, 3, 2, 1, 1), window_taps(11, 6, 3, 2, 1, 1)
     return [
         mean, var, y, mask, *sums, kernels.batch_norm_forward(x, *norm),
@@ -56,7 +57,8 @@ def run():
         kernels.conv2d_grad_weight(z, x, filters.shape, *conv), kernels.conv2d_grad_bias(z),
         losses, p, kernels.softmax_cross_entropy_backward(losses, p, labels, base, hit),
         *params, *velocities, *squares, kernels.resample2d(x, *taps),
-        np.float64(kernels.sum_of_squares(x)),
+        np.float64(kernels.sum_of_squares(x)), kernels.image_sums(x), kernels.image_sums(wide),
+        kernels.spread_over_images(kernels.image_sums(wide), (90, 70)),
     ]
 
 def digest():

@@ -255,7 +255,7 @@ def test_the_algorithm_of_a_layer_is_that_of_the_fused_unit(monkeypatch):
     monkeypatch.setattr(
         conv_choice, "choose", lambda case: (chosen.append(choose(case)), chosen[-1])[1]
     )
-    with kernels.use("fast"):
+    with kernels.use("fast"), mg.conv_algorithm("auto"):
         unit(mg.Tensor(image(unit)))
     assert chosen == ["direct", "im2col", "direct"]
 

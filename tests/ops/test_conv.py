@@ -122,12 +122,17 @@ def test_one_tensor_in_both_places_receives_both_gradients():
     np.testing.assert_allclose(a.grad, x.grad + weight.grad, rtol=1e-13)
 
 
-def test_results_and_gradients_of_images_are_channels_last():
+@pytest.mark.parametrize("algorithm", ["im2col", "direct", "winograd"])
+def test_results_and_gradients_of_images_are_channels_last(algorithm):
     rng = np.random.default_rng(0)
-    x = mg.tensor(rng.standard_normal((2, 3, 5, 7)), requires_grad=True)
-    with kernels.use("fast"):  # the twins promise no order
-        y = mg.conv2d(x, rng.standard_normal((4, 3, 3, 3)))
-        z = mg.conv_transpose2d(y, rng.standard_normal((4, 3, 3, 3)), rng.standard_normal(3))
+
+    def normal(*shape):
+        return rng.standard_normal(shape).astype("f")
+
+    x = mg.tensor(normal(2, 3, 5, 7), requires_grad=True)
+    with kernels.use("fast"), mg.conv_algorithm(algorithm):  # the twins promise no order
+        y = mg.conv2d(x, normal(4, 3, 3, 3))
+        z = mg.conv_transpose2d(y, normal(4, 3, 3, 3), normal(3))
         (grad_x,) = mg.grad([z], [x], [z.data])
     for image in y.data, z.data, grad_x:
         assert image.transpose(0, 2, 3, 1).flags.c_contiguous

@@ -13,7 +13,7 @@ X, WEIGHT = (rng.integers(-3, 4, shape).astype("f") for shape in ((2, 3, 9, 7), 
 
 @pytest.fixture
 def chosen(monkeypatch):
-    """List what the kernels choose."""
+    """List what the kernels choose, with none forced from outside."""
     names = []
     choose = conv_choice.choose
 
@@ -22,7 +22,7 @@ def chosen(monkeypatch):
         return names[-1]
 
     monkeypatch.setattr(conv_choice, "choose", listed)
-    with kernels.use("fast"):
+    with kernels.use("fast"), mg.conv_algorithm("auto"):
         yield names
 
 

@@ -1,0 +1,33 @@
+"""The twins of the kernels behind the global average pool."""
+
+import numpy as np
+
+
+def image_sums(x: np.ndarray) -> np.ndarray:
+    """Return the sum of each channel of each image.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W)
+
+    Returns
+    -------
+    sums : ndarray of x's dtype, (N, C)
+    """
+    return x.sum(axis=(2, 3))
+
+
+def spread_over_images(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return images whose pixels are all alike: out[n, c, h, w] = values[n, c].
+
+    Parameters
+    ----------
+    values : ndarray, (N, C)
+    size : tuple of int
+        (H, W)
+
+    Returns
+    -------
+    out : ndarray of the dtype of values, (N, C, H, W)
+    """
+    return np.broadcast_to(values[:, :, None, None], (*values.shape, *size)).copy()
