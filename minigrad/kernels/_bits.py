@@ -17,7 +17,7 @@ from numba import types
 
 from minigrad.kernels._jit import body
 
-__all__ = ["keep_marked", "keep_positive", "tile_keep_marked"]
+__all__ = ["keep_marked", "keep_positive", "tile_keep_marked", "tile_keep_positive"]
 
 # Any: the one makes its names while it runs; what the other makes takes one argument less when
 # compiled code calls it.
@@ -119,6 +119,22 @@ def tile_keep_marked(typing_context, tile, mask, at):
     return tile(tile, mask, types.intp), emit
 
 
+@intrinsic
+def tile_keep_positive(typing_context, tile):
+    """Keep what of a tile is not <= 0, and 0 else, without the bits that say which."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        (result,) = args
+        zeros = ir.Constant(tile.vector, None)
+        for index, _, _ in tile.cells:
+            value = builder.extract_value(result, index)
+            passed = builder.fcmp_unordered(">", value, zeros)  # unordered: a NaN passes
+            result = builder.insert_value(result, builder.select(passed, value, zeros), index)
+        return result
+
+    return tile(tile), emit
+
+
 if config.DISABLE_JIT:
 
     def _keep_positive(x: np.ndarray, out: np.ndarray, mask: np.ndarray, at: int) -> None:
@@ -134,6 +150,9 @@ if config.DISABLE_JIT:
     def tile_keep_marked(tile: np.ndarray, mask: np.ndarray, at: int) -> np.ndarray:
         first = np.arange(at, at + tile.size)
         return np.where(mask[first // 8] >> (first % 8) & 1, tile, tile.dtype.type(0))
+
+    def tile_keep_positive(tile: np.ndarray) -> np.ndarray:
+        return np.where(tile <= 0, 0, tile)
 
 
 @body

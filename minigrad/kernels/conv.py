@@ -57,11 +57,13 @@ def conv2d_forward(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    relu: bool = False,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
     case = Case("forward", x.dtype, x.shape, weight.shape, stride, dilation, groups)
     convolve = _FORWARD[conv_choice.choose(case)]
-    return convolve(x, weight, bias, stride, padding, dilation, groups)
+    return convolve(x, weight, bias, stride, padding, dilation, groups, other, relu)
 
 
 def conv2d_grad_input(

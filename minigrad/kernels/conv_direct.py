@@ -44,6 +44,7 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
+from minigrad.kernels.conv_finish import finish, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import pack_weight
 from minigrad.kernels.conv_window import (
@@ -79,13 +80,15 @@ def conv2d_forward(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    relu: bool = False,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
     g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     places = Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F)
     taps = np.arange(g.KH * g.KW)
-    _convolve(flat_channels_last(x), weight, taps, False, bias, g, places, out)
+    _convolve(flat_channels_last(x), weight, taps, False, bias, g, places, out, other, relu)
     return out
 
 
@@ -177,10 +180,15 @@ def _convolve(
     g: Geometry,
     places: Places,
     out: np.ndarray,
+    other: np.ndarray | None = None,
+    relu: bool = False,
 ) -> None:
-    """Write the convolution of x, in channels-last order, to places in out."""
+    """Write the convolution of x, in channels-last order, to places in out, and finish it."""
+    values = flat_or_none(other, x.dtype)
     if conv_small_groups.serves(g, x.dtype):
-        conv_small_groups.convolve(x, weight, taps, transposed, bias, g, places, out)
+        conv_small_groups.convolve(
+            x, weight, taps, transposed, bias, g, places, out, values, int(relu)
+        )
         return
     if g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW):
         g, places = _one_row(g, places)
@@ -194,6 +202,8 @@ def _convolve(
         x,
         pack_weight(weight, g, plan.vectors, taps, transposed),
         biases.reshape(-1),
+        values,
+        int(relu),
         g,
         window,
         places,
@@ -231,17 +241,18 @@ def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
 
 
 @kernel
-def _convolve_loop(x, weight, bias, g, window, places, plan, out):
+def _convolve_loop(x, weight, bias, other, relu, g, window, places, plan, out):
     for chunk in prange(chunks_of(plan.strips, plan.block) * plan.parts):
         first = chunk // plan.parts * plan.block
         last = min(first + plan.block, plan.strips)
         _convolve_chunk(
-            x, weight, bias, g, window, places, plan, first, last, chunk % plan.parts, out
-        )
+            x, weight, bias, other, relu, g, window, places, plan, first, last,
+            chunk % plan.parts, out,
+        )  # fmt: skip
 
 
 @body
-def _convolve_chunk(x, weight, bias, g, window, places, plan, first, last, part, out):
+def _convolve_chunk(x, weight, bias, other, relu, g, window, places, plan, first, last, part, out):
     """Compute the strips from ``first`` up to ``last``, for one part of the filters."""
     seen, written = np.empty(last - first, np.intp), np.empty(last - first, np.intp)
     top_row, rows = place_strips(g, window, places, plan, first, last, seen, written)
@@ -254,13 +265,14 @@ def _convolve_chunk(x, weight, bias, g, window, places, plan, first, last, part,
         else:
             values = x[top_row * window.width * window.pixel + group * g.channels :]
         _convolve_group(
-            values, weight, bias, g, window, plan, group, part, seen, written, places.pixel, out
-        )
+            values, weight, bias, other, relu, g, window, plan, group, part, seen, written,
+            places.pixel, out,
+        )  # fmt: skip
 
 
 @body
 def _convolve_group(
-    values, weight, bias, g, window, plan, group, part, seen, written, out_pixel, out
+    values, weight, bias, other, relu, g, window, plan, group, part, seen, written, out_pixel, out
 ):
     """Run through the filters of one part, in tiles of the planned size."""
     first, last = chunk_bounds(part, plan.parts, plan.vectors // plan.wide)
@@ -268,27 +280,34 @@ def _convolve_group(
         if plan.wide == 2 and plan.height == TALL:
             _strips(
                 tile_zeros(TALL, 2, out),
-                values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
+                values, weight, bias, other, relu, g, window, plan, group, v, seen, written,
+                out_pixel, out,
             )  # fmt: skip
         elif plan.wide == 2:
             _strips(
                 tile_zeros(LOW, 2, out),
-                values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
+                values, weight, bias, other, relu, g, window, plan, group, v, seen, written,
+                out_pixel, out,
             )  # fmt: skip
         elif plan.height == ALONE:
             _strips(
                 tile_zeros(ALONE, 1, out),
-                values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
+                values, weight, bias, other, relu, g, window, plan, group, v, seen, written,
+                out_pixel, out,
             )  # fmt: skip
         else:
             _strips(
                 tile_zeros(1, 1, out),
-                values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out,
+                values, weight, bias, other, relu, g, window, plan, group, v, seen, written,
+                out_pixel, out,
             )  # fmt: skip
 
 
 @body
-def _strips(zeros, values, weight, bias, g, window, plan, group, v, seen, written, out_pixel, out):
+def _strips(
+    zeros, values, weight, bias, other, relu, g, window, plan, group, v, seen, written, out_pixel,
+    out,
+):  # fmt: skip
     width = lanes_of(out)
     vector = group * plan.vectors + v
     weight = weight[vector * g.taps * width :]
@@ -298,8 +317,11 @@ def _strips(zeros, values, weight, bias, g, window, plan, group, v, seen, writte
         j = min(i + 1, seen.size - 1)  # a strip without a partner is computed twice
         upper, lower = _two_strips(start, values, seen[i], seen[j], weight, g, window, width)
         at = group * g.filters + v * width
-        tile_store_columns(upper, out, written[i] + at, out_pixel, columns)
-        tile_store_columns(lower, out, written[j] + at, out_pixel, columns)
+        upper_to, lower_to = written[i] + at, written[j] + at
+        upper = finish(upper, other, upper_to, out_pixel, g.OW, columns, relu)
+        lower = finish(lower, other, lower_to, out_pixel, g.OW, columns, relu)
+        tile_store_columns(upper, out, upper_to, out_pixel, columns)
+        tile_store_columns(lower, out, lower_to, out_pixel, columns)
 
 
 @body

@@ -17,6 +17,7 @@ from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
 from minigrad.kernels._runs import add_run, copy_run
 from minigrad.kernels._simd import ROWS, lanes, lanes_of
+from minigrad.kernels.conv_finish import finish_apart
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, matrices
 from minigrad.kernels.gemm import ADD, NEIGHBOUR, OVERWRITE, multiply, pack, whole_vectors
 from minigrad.kernels.im2col import col2im, im2col
@@ -37,6 +38,8 @@ def conv2d_forward(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    relu: bool = False,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
     g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
@@ -50,7 +53,7 @@ def conv2d_forward(
         _block(g, g.taps + g.filters, x.dtype),
         flat_channels_last(out),
     )
-    return out
+    return finish_apart(out, other, relu)
 
 
 @kernel

@@ -32,6 +32,7 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
+from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.conv_geometry import Geometry, inside, remembered
 from minigrad.kernels.conv_window import (
     TALL,
@@ -68,8 +69,10 @@ def convolve(
     g: Geometry,
     places: Places,
     out: np.ndarray,
+    other: np.ndarray,
+    relu: int,
 ) -> None:
-    """Write the convolution of x, in channels-last order, to places in out.
+    """Write the convolution of x, in channels-last order, to places in out, and finish it.
 
     Parameters
     ----------
@@ -83,6 +86,10 @@ def convolve(
     g : Geometry
     places : Places
     out : ndarray, shape (N, F, H, W)
+    other : ndarray, shape (N * F * H * W,) or (0,)
+        Is added, if there is any.
+    relu : int
+        Whether a relu follows.
     """
     plan, window, steps = _plan(g, lanes(x.dtype), x.itemsize)
     biases = np.zeros(plan.vectors * lanes(x.dtype), x.dtype)
@@ -93,6 +100,8 @@ def convolve(
         x,
         _pack(weight, taps, transposed, g, plan.vectors),
         biases,
+        other,
+        relu,
         g,
         window,
         places,
@@ -146,17 +155,20 @@ def _pack(
 
 
 @kernel
-def _convolve_loop(x, weight, bias, g, window, places, plan, steps, out):
+def _convolve_loop(x, weight, bias, other, relu, g, window, places, plan, steps, out):
     for chunk in prange(chunks_of(plan.strips, plan.block) * plan.parts):
         first = chunk // plan.parts * plan.block
         last = min(first + plan.block, plan.strips)
         _convolve_chunk(
-            x, weight, bias, g, window, places, plan, steps, first, last, chunk % plan.parts, out
-        )
+            x, weight, bias, other, relu, g, window, places, plan, steps, first, last,
+            chunk % plan.parts, out,
+        )  # fmt: skip
 
 
 @body
-def _convolve_chunk(x, weight, bias, g, window, places, plan, steps, first, last, part, out):
+def _convolve_chunk(
+    x, weight, bias, other, relu, g, window, places, plan, steps, first, last, part, out
+):
     """Compute the strips from ``first`` up to ``last``, for one part of the vectors."""
     seen, written = np.empty(last - first, np.intp), np.empty(last - first, np.intp)
     top_row, rows = place_strips(g, window, places, plan, first, last, seen, written)
@@ -165,13 +177,13 @@ def _convolve_chunk(x, weight, bias, g, window, places, plan, steps, first, last
     _fill_window(x, g, window, first_vector, last_vector, top_row, rows, values)
     if plan.height == TALL:
         _strips(
-            tile_zeros(TALL, 1, out), values, weight, bias, g, window, first_vector, last_vector,
-            steps, seen, written, places.pixel, out,
+            tile_zeros(TALL, 1, out), values, weight, bias, other, relu, g, window, first_vector,
+            last_vector, steps, seen, written, places.pixel, out,
         )  # fmt: skip
     else:
         _strips(
-            tile_zeros(1, 1, out), values, weight, bias, g, window, first_vector, last_vector,
-            steps, seen, written, places.pixel, out,
+            tile_zeros(1, 1, out), values, weight, bias, other, relu, g, window, first_vector,
+            last_vector, steps, seen, written, places.pixel, out,
         )  # fmt: skip
 
 
@@ -214,6 +226,8 @@ def _strips(
     values,
     weight,
     bias,
+    other,
+    relu,
     g,
     window,
     first_vector,
@@ -236,6 +250,9 @@ def _strips(
                 k = (v * g.taps + t) * width
                 upper = tile_by_lane(upper, values, upper_at + steps[t], step, weight, k)
                 lower = tile_by_lane(lower, values, lower_at + steps[t], step, weight, k)
-            at, filters = v * width, g.F - v * width
-            tile_store_columns(upper, out, written[i] + at, out_pixel, filters)
-            tile_store_columns(lower, out, written[j] + at, out_pixel, filters)
+            filters = g.F - v * width
+            upper_to, lower_to = written[i] + v * width, written[j] + v * width
+            upper = finish(upper, other, upper_to, out_pixel, g.OW, filters, relu)
+            lower = finish(lower, other, lower_to, out_pixel, g.OW, filters, relu)
+            tile_store_columns(upper, out, upper_to, out_pixel, filters)
+            tile_store_columns(lower, out, lower_to, out_pixel, filters)

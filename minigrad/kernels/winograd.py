@@ -57,6 +57,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_choice import winograd_outputs
+from minigrad.kernels.conv_finish import finish, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS, transform
@@ -111,11 +112,14 @@ def conv2d_forward(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    relu: bool = False,
 ) -> np.ndarray:
     """Return the convolution of x with the 3 x 3 filters in weight, stride 1, one group."""
     g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     square = TAPS * TAPS
-    return _convolve(x, weight, bias, g, Taps(0, 1, square, g.C * square))
+    taps = Taps(0, 1, square, g.C * square)
+    return _convolve(x, weight, bias, g, taps, other, relu)
 
 
 def conv2d_grad_input(
@@ -138,7 +142,13 @@ def conv2d_grad_input(
 
 
 def _convolve(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: Geometry, taps: Taps
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    g: Geometry,
+    taps: Taps,
+    other: np.ndarray | None = None,
+    relu: bool = False,
 ) -> np.ndarray:
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     plan, width = _plan(g), lanes(x.dtype)
@@ -158,7 +168,8 @@ def _convolve(
         biases[: g.F] = bias
     _convolve_loop.launch(
         g.pixels * g.taps * g.F,
-        values, patches, weight, filters, biases, points, taps, g, plan, flat_channels_last(out),
+        values, patches, weight, filters, biases, flat_or_none(other, x.dtype), int(relu),
+        points, taps, g, plan, flat_channels_last(out),
     )  # fmt: skip
     return out
 
@@ -211,16 +222,18 @@ def _filters_loop(weight, points, taps, g, plan, filters):
 
 
 @kernel
-def _convolve_loop(x, patches, weight, filters, bias, points, taps, g, plan, out):
+def _convolve_loop(x, patches, weight, filters, bias, other, relu, points, taps, g, plan, out):
     for chunk in prange(plan.chunks):
         if plan.by_filters:
-            _for_filters(weight, patches, bias, points, taps, g, plan, chunk * VECTORS, out)
+            v = chunk * VECTORS
+            _for_filters(weight, patches, bias, other, relu, points, taps, g, plan, v, out)
         else:
-            _for_rows(x, filters, bias, points, g, plan, chunk * plan.block, out)
+            first = chunk * plan.block
+            _for_rows(x, filters, bias, other, relu, points, g, plan, first, out)
 
 
 @body
-def _for_filters(weight, patches, bias, points, taps, g, plan, v, out):
+def _for_filters(weight, patches, bias, other, relu, points, taps, g, plan, v, out):
     """Transform a pair of vectors of filters, and compute all tiles for it."""
     filters = aligned_empty(plan.patch**2 * g.C * VECTORS * lanes_of(out), out)
     _transform_filters(weight, points, taps, g, plan, v, 0, g.C, filters)
@@ -228,11 +241,11 @@ def _for_filters(weight, patches, bias, points, taps, g, plan, v, out):
     for first in range(0, plan.rows, plan.block):
         last = min(first + plan.block, plan.rows)
         at = first * plan.row_tiles * plan.tile
-        _block(patches[at:], filters, bias, points, g, plan, first, last, v, sums, out)
+        _block(patches[at:], filters, bias, other, relu, points, g, plan, first, last, v, sums, out)
 
 
 @body
-def _for_rows(x, filters, bias, points, g, plan, first, out):
+def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     """Transform the patches of a block of rows, and compute these tiles for all filters."""
     last = min(first + plan.block, plan.rows)
     patches = aligned_empty(plan.places * plan.tile, out)
@@ -241,7 +254,7 @@ def _for_rows(x, filters, bias, points, g, plan, first, out):
     sums = _room_for_sums(plan, out)
     for v in range(0, plan.vectors, VECTORS):
         at = v * plan.patch**2 * g.C * lanes_of(out)
-        _block(patches, filters[at:], bias, points, g, plan, first, last, v, sums, out)
+        _block(patches, filters[at:], bias, other, relu, points, g, plan, first, last, v, sums, out)
 
 
 @body
@@ -250,7 +263,7 @@ def _room_for_sums(plan, like):
 
 
 @body
-def _block(patches, filters, bias, points, g, plan, first, last, v, sums, out):
+def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v, sums, out):
     """Compute rows of tiles for a pair of vectors: products, then A^T m A."""
     width = lanes_of(out)
     pair = VECTORS * width
@@ -271,7 +284,21 @@ def _block(patches, filters, bias, points, g, plan, first, last, v, sums, out):
     for row in range(first, last):
         at = (row - first) * plan.row_tiles * tile
         for u in range(VECTORS):
-            _write_row(sums, at + u * width, pair, tile, bias, points, g, plan, row, v + u, out)
+            _write_row(
+                sums,
+                at + u * width,
+                pair,
+                tile,
+                bias,
+                other,
+                relu,
+                points,
+                g,
+                plan,
+                row,
+                v + u,
+                out,
+            )
 
 
 @body
@@ -345,7 +372,7 @@ def _transform_row(x, points, g, plan, row, half, patches):
 
 
 @body
-def _write_row(sums, at, point, tile_step, bias, points, g, plan, row, v, out):
+def _write_row(sums, at, point, tile_step, bias, other, relu, points, g, plan, row, v, out):
     """Write A^T m A for one row of tiles, from (tiles, points), for one vector of filters."""
     width = lanes_of(sums)
     patch = transform("filter", points, tile_zeros(TAPS, 1, sums))  # zeros, as above
@@ -362,4 +389,5 @@ def _write_row(sums, at, point, tile_step, bias, points, g, plan, row, v, out):
             values = tile_load(patch, half, i * plan.patch * width, width)
             values = tile_add(transform("output", points, values), start)
             to = ((n * g.OH + top + i) * g.OW + left) * g.F + v * width
+            values = finish(values, other, to, g.F, g.OW - left, g.F - v * width, relu)
             tile_store_part(values, out, to, g.F, g.OW - left, g.F - v * width)

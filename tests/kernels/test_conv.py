@@ -78,6 +78,7 @@ def _everything(case, x, weight, bias, grad_out):
     return {
         "out": kernels.conv2d_forward(x, weight, bias, *settings),
         "out without bias": kernels.conv2d_forward(x, weight, None, *settings),
+        "out finished": kernels.conv2d_forward(x, weight, bias, *settings, grad_out, True),
         "grad_x": kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings),
         "grad_weight": kernels.conv2d_grad_weight(grad_out, x, weight_shape, *settings),
         "grad_bias": kernels.conv2d_grad_bias(grad_out),
@@ -117,6 +118,25 @@ def test_equals_the_twin_to_rounding_in_float64(case):
         want = _everything(case, *arrays)
     for name in want:
         np.testing.assert_allclose(got[name], want[name], rtol=1e-12, atol=1e-11, err_msg=name)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_finishing_gives_the_bits_of_the_separate_kernels(case, dtype):
+    x, weight, bias, other = _arrays(case, dtype, _normal)
+    settings = case[2:]
+    other[..., 1::5], other[..., 2::7] = -np.inf, np.nan
+    out = kernels.conv2d_forward(x, weight, bias, *settings)
+    sum_ = kernels.add(out, other)
+    ended = [
+        (None, True, kernels.relu_forward(out)[0]),
+        (other, False, sum_),
+        (other, True, kernels.relu_forward(sum_)[0]),
+    ]
+    for added, relu, want in ended:
+        got = kernels.conv2d_forward(x, weight, bias, *settings, added, relu)
+        np.testing.assert_array_equal(got, want, strict=True)
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(want))  # -0 is not 0
 
 
 @st.composite

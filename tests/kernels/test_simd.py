@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigrad.kernels._bits import tile_keep_positive
 from minigrad.kernels._columns import sum_differences, sum_moments, sum_squares
 from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import body, kernel
@@ -214,6 +215,23 @@ def test_runs_move_their_values_and_no_others(dtype, count):
     out = before.copy()
     zero_run(out, 3, count)
     np.testing.assert_array_equal(out, [*before[:3], *np.zeros(count), *before[3 + count :]])
+
+
+@body
+def _keep_positive(x, out, row):
+    like = tile_zeros(3, 2, out)
+    tile_store(tile_keep_positive(tile_load(like, x, 0, row)), out, 0, row)
+
+
+@both_dtypes
+def test_what_is_not_negative_stays_and_a_nan_is_not_negative(dtype):
+    row = 2 * lanes(dtype)
+    values = np.array([-1, -0.0, 0, 2, np.nan, np.inf, -np.inf], dtype)
+    x = np.resize(values, 3 * row)
+    out = np.empty_like(x)
+    _keep_positive(x, out, row)
+    np.testing.assert_array_equal(out, np.resize([0, 0, 0, 2, np.nan, np.inf, 0], 3 * row))
+    assert not np.signbit(out[x <= 0]).any()
 
 
 @both_dtypes

@@ -24,6 +24,8 @@ def conv2d_forward(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    relu: bool = False,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight.
 
@@ -40,6 +42,10 @@ def conv2d_forward(
         Pixels between the taps of the filter: (vertical, horizontal).
     groups : int
         Channels and filters are split into so many groups that do not see each other.
+    other : ndarray, shape and dtype of out, or None
+        Is added to the result: the other path of a residual unit.
+    relu : bool
+        Whether what is negative in the end becomes 0.
 
     Returns
     -------
@@ -54,7 +60,9 @@ def conv2d_forward(
         seen = _in_groups(padded[window], groups)
         matrix = weight[tap].reshape(groups, F // groups, weight.shape[1])
         out += np.einsum("ngchw,gfc->ngfhw", seen, matrix).reshape(N, F, OH, OW)
-    return out if bias is None else out + bias[:, None, None]
+    out = out if bias is None else out + bias[:, None, None]
+    out = out if other is None else out + other
+    return np.where(out.real <= 0, out.dtype.type(0), out) if relu else out
 
 
 def conv2d_grad_input(

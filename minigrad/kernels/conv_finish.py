@@ -1,0 +1,39 @@
+"""What may follow a convolution: a sum with another array, then a relu.
+
+As operations of their own they read and write the result once more each. Done to a tile of sums on
+its way from registers to memory, they cost what reading the other array costs. The bits are those
+of the separate operations: a relu and a sum behind the last sum round alike wherever they are done.
+"""
+
+import numpy as np
+
+from minigrad.kernels._bits import tile_keep_positive
+from minigrad.kernels._jit import body
+from minigrad.kernels._layout import flat_channels_last
+from minigrad.kernels._simd import tile_add, tile_load_part
+from minigrad.kernels.elementwise import add, relu_forward
+
+
+def flat_or_none(other: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    """Return the values of an image in channels-last order; none of them stand for None."""
+    return np.empty(0, dtype) if other is None else flat_channels_last(other)
+
+
+@body
+def finish(tile, other, at, row, rows, columns, relu):
+    """Finish a tile whose first so many rows and columns will be written to ``at``, as in other.
+
+    Both steps are chosen while the loop runs: a build for each choice would have to be compiled.
+    """
+    if other.size > 0:
+        tile = tile_add(tile, tile_load_part(tile, other, at, row, 0, rows, columns))
+    if relu:
+        tile = tile_keep_positive(tile)
+    return tile
+
+
+def finish_apart(out: np.ndarray, other: np.ndarray | None, relu: bool) -> np.ndarray:
+    """Finish a whole result, one operation after the other."""
+    if other is not None:
+        out = add(out, other)
+    return relu_forward(out)[0] if relu else out
