@@ -10,7 +10,7 @@ from typing import Any
 from minigrad.core.tensor import Tensor
 from minigrad.models._stages import choose_unit, initialize, stages
 from minigrad.models.registry import model
-from minigrad.nn._steps import norm_relu
+from minigrad.nn._steps import conv_norm_relu, norm_relu
 from minigrad.nn.activation import ReLU
 from minigrad.nn.blocks import BasicBlock, PreActBottleneck
 from minigrad.nn.conv import Conv2d
@@ -84,7 +84,7 @@ class CifarResNet(Module):
         initialize(self, identity=zero_init_last)
 
     def forward(self, x: Any) -> Tensor:
-        x = norm_relu(self.bn1, self.relu1, self.conv1(x), self.fused)  # (N, 16, H, W)
+        x = conv_norm_relu(self.conv1, self.bn1, self.relu1, x, self.fused)  # (N, 16, H, W)
         x = self.layer3(self.layer2(self.layer1(x)))  # (N, 64, H/4, W/4)
         return self.linear(self.avgpool(x))
 

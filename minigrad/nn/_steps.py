@@ -1,4 +1,4 @@
-"""Rows of layers as one operation: the residual unit, and a batch norm with the relu behind it."""
+"""Rows of layers as one operation: the residual unit, and what ends in a relu outside of it."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,6 +13,7 @@ from minigrad.nn.linear import Identity
 from minigrad.nn.module import Module
 from minigrad.nn.norm import BatchNorm2d
 from minigrad.nn.residual import ZeroPad
+from minigrad.ops.conv_relu import conv2d_relu
 from minigrad.ops.norm_relu import batch_norm_relu
 from minigrad.ops.residual import (
     Step,
@@ -24,7 +25,7 @@ from minigrad.ops.residual import (
     zero_pad_steps,
 )
 
-__all__ = ["fused_unit", "norm_relu", "run_as_one"]
+__all__ = ["conv_norm_relu", "fused_unit", "norm_relu", "run_as_one"]
 
 _KINDS = (Conv2d, BatchNorm2d, ReLU, ZeroPad, DropPath, Sequential, Identity)
 
@@ -51,6 +52,18 @@ def norm_relu(norm: Module, relu: Module, x: Any, fused: bool) -> Tensor:
     return relu(norm(x))
 
 
+def conv_norm_relu(conv: Module, norm: Module, relu: Module, x: Any, fused: bool) -> Tensor:
+    """``relu(norm(conv(x)))``, with two of them as one operation where it can be and is to be."""
+    folded = isinstance(norm, Identity) and isinstance(relu, ReLU)
+    if fused and folded and isinstance(conv, Conv2d) and run_as_one((conv, norm, relu)):
+        return conv2d_relu(x, conv.weight, conv.bias, *_settings(conv))
+    return norm_relu(norm, relu, conv(x), fused)
+
+
+def _settings(conv: Conv2d) -> tuple[Any, ...]:
+    return conv.stride, conv.padding, conv.dilation, conv.groups, conv.algorithm
+
+
 def fused_unit(
     x: Any,
     conv_path: Sequence[Module],
@@ -74,8 +87,7 @@ def _steps_of(layer: Module) -> list[Step]:
     """What ``layer`` does now: in training or not, and with the weights it has."""
     match layer:
         case Conv2d():
-            how = layer.stride, layer.padding, layer.dilation, layer.groups, layer.algorithm
-            return [conv_step(layer.weight, layer.bias, *how)]
+            return [conv_step(layer.weight, layer.bias, *_settings(layer))]
         case BatchNorm2d():
             return [norm_step(layer.weight, layer.bias, **layer.settings())]
         case ReLU():

@@ -35,7 +35,10 @@ class Conv2d(Function):
         dilation: Pair,
         groups: int,
         algorithm: str = "auto",
+        other: np.ndarray | None = None,
+        relu: bool = False,
     ) -> np.ndarray:
+        """Compute y, or relu(y + other) for those who will not call this backward."""
         # Images as a data set has them are brought to the order of the kernels here, once, not
         # again when the weight's gradient is computed from them.
         x = in_channels_last(x)
@@ -43,11 +46,11 @@ class Conv2d(Function):
         ctx.geometry = stride, padding, dilation, groups
         ctx.algorithm = algorithm
         with conv_choice.asking(algorithm):
-            return kernels.conv2d_forward(x, weight, bias, *ctx.geometry)
+            return kernels.conv2d_forward(x, weight, bias, *ctx.geometry, other, relu)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
-        x, weight = ctx.saved
+        x, weight, *_ = ctx.saved
         grad_x = grad_weight = grad_bias = None
         with conv_choice.asking(ctx.algorithm):
             if ctx.needs[0]:
@@ -279,6 +282,17 @@ def conv2d(
     options = conv_options(x, weight, bias, stride, padding, dilation, groups)
     check_serves(algorithm, x, weight, options)
     return Conv2d.apply(x, weight, bias, **options, algorithm=algorithm)
+
+
+def out_shape(
+    x: Any, weight: Any, stride: Pair, padding: Sides, dilation: Pair, groups: int, **others: Any
+) -> tuple[int, ...]:
+    """The shape of the result, (N, F, OH, OW), from options that :func:`conv_options` checked."""
+    top, bottom, left, right = padding
+    H, W = x.shape[2] + top + bottom, x.shape[3] + left + right
+    span_h, span_w = (d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True))
+    OH, OW = (H - span_h) // stride[0] + 1, (W - span_w) // stride[1] + 1
+    return len(x), len(weight), OH, OW
 
 
 def check_serves(algorithm: Any, x: Any, weight: Any, options: dict[str, Any]) -> None:

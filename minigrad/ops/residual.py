@@ -22,7 +22,8 @@ from minigrad.ops._images import check_images
 from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import ReLU, held_relu
 from minigrad.ops.arithmetic import added
-from minigrad.ops.conv import Conv2d, check_serves, conv_options
+from minigrad.ops.conv import Conv2d, check_serves, conv_options, out_shape
+from minigrad.ops.conv_relu import ConvReLU
 from minigrad.ops.dropout import DropPath, kept
 from minigrad.ops.indexing import GetItem, Pad
 from minigrad.ops.norm import BatchNorm, check_norm, statistics
@@ -181,12 +182,16 @@ def path_backward(
     return grad, grads
 
 
+_WITH_RELU: dict[type[Function], type[Function]] = {BatchNorm: BatchNormReLU, Conv2d: ConvReLU}
+
+
 def joined(path: Iterable[Step]) -> tuple[Step, ...]:
-    """Take each batch norm and the relu behind it as one step: same bits, fewer passes."""
+    """Take a batch norm or convolution and the relu behind it as one step: same bits, sooner."""
     steps: list[Step] = []
     for step in path:
-        if steps and steps[-1].function is BatchNorm and step.function is ReLU:
-            step = steps.pop()._replace(function=BatchNormReLU)
+        if steps and steps[-1].function in _WITH_RELU and step.function is ReLU:
+            step = steps.pop()
+            step = step._replace(function=_WITH_RELU[step.function])
         steps.append(step)
     return tuple(steps)
 
@@ -195,6 +200,17 @@ def meets_at_once(conv_path: Sequence[Step], activation: Sequence[Step]) -> bool
     """Whether F ends in a batch norm and the sum in a relu, as in the units of 2015."""
     ends = [step.function for step in (*conv_path[-1:], *activation)]
     return ends == [BatchNorm, ReLU]
+
+
+def meets_in_convolution(ctx: Any, conv_path: Sequence[Step], activation: Sequence[Step]) -> bool:
+    """Whether F ends in a convolution that may finish the sum, for nobody goes back through it.
+
+    So it is in a folded network.
+    """
+    last = [step.function for step in conv_path[-1:]]
+    behind = [step.function for step in activation]
+    forward_only = not any(ctx.needs) and not held()
+    return forward_only and last == [Conv2d] and behind in ([], [ReLU])
 
 
 def norm_add_relu(
@@ -268,6 +284,15 @@ def identity_path_backward(ctx: Any, grad_sum: np.ndarray) -> tuple[Any, list[An
     return path_backward(ctx.identity_path, grad_sum)
 
 
+def check_meeting(f_shape: tuple[int, ...], s_shape: tuple[int, ...]) -> None:
+    if f_shape != s_shape:
+        raise ShapeError(
+            f"residual: the two paths meet in a sum, F(x) has shape {f_shape} and S(x) has "
+            f"shape {s_shape}. Give the identity path a projection (conv_step with the stride "
+            f"of the convolution path), or zero_pad_steps."
+        )
+
+
 class ResidualUnit(Function):
     """y = act(F(x) + S(x))."""
 
@@ -283,19 +308,21 @@ class ResidualUnit(Function):
         split = sum(len(step.parameters) for step in conv_path)
         x_needs, needs = ctx.needs[:1], ctx.needs[1:]
         at_once = meets_at_once(conv_path, activation)
-        before = conv_path[:-1] if at_once else conv_path
+        in_conv = meets_in_convolution(ctx, conv_path, activation)
+        before = conv_path[:-1] if at_once or in_conv else conv_path
         f, ctx.conv_path = path_forward(x, before, parameters[:split], x_needs + needs[:split])
         s, ctx.identity_path = path_forward(
             x, identity_path, parameters[split:], x_needs + needs[split:]
         )
-        if f.shape != s.shape:
-            raise ShapeError(
-                f"residual: the two paths meet in a sum, F(x) has shape {f.shape} and S(x) has "
-                f"shape {s.shape}. Give the identity path a projection (conv_step with the stride "
-                f"of the convolution path), or zero_pad_steps."
-            )
+        own = slice(split - 2, split)  # the parameters of a norm or a convolution at F's end
+        if in_conv:
+            weight, bias = parameters[own]
+            options = conv_path[-1].options(f, weight, bias)
+            check_meeting(out_shape(f, weight, **options), s.shape)
+            last = Node(Conv2d, needs[own])
+            return Conv2d.forward(last, f, weight, bias, **options, other=s, relu=bool(activation))
+        check_meeting(f.shape, s.shape)
         if at_once:
-            own = slice(split - 2, split)
             y = norm_add_relu(ctx, f, s, conv_path[-1], parameters[own], needs[own])
         else:
             y, ctx.activation = path_forward(added(f, s), activation, (), (any(ctx.needs),))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import models, nn
+from minigrad import kernels, models, nn
 from minigrad.core.errors import ArgumentError
 
 
@@ -52,6 +52,54 @@ def test_a_folded_model_gives_the_same_outputs(make):
     np.testing.assert_allclose(folded(x).data, model.eval()(x).data, rtol=1e-9, atol=1e-9)
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+UNITS = {
+    "basic": lambda fused: models.build("resnet20", fused=fused),
+    "bottlenecks": lambda fused: nn.Sequential(
+        nn.Bottleneck(3, 4, 2, fused=fused), nn.Bottleneck(16, 4, fused=fused)
+    ),
+    "pre-activated": lambda fused: nn.Sequential(
+        nn.PreActBlock(3, 4, 2, fused=fused), nn.PreActBlock(4, 4, fused=fused)
+    ),
+}
+
+
+def _folded_both_ways(name, dtype):
+    """One folded network whose units run as one operation, and layer by layer."""
+    model = _trained(UNITS[name](fused=True))
+    apart = UNITS[name](fused=False).double()
+    apart.load_state_dict(model.state_dict())
+    return [mg.fold_batch_norm(net).to_dtype(dtype) for net in (model, apart)]
+
+
+@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_convolutions_that_finish_their_results_change_no_bit(name, dtype):
+    x = np.random.default_rng(4).standard_normal((2, 3, 16, 12)).astype(dtype)
+    fused, apart = _folded_both_ways(name, dtype)
+    with kernels.use("fast"):  # NumPy's sums, in the twins, depend on memory order
+        with mg.no_grad():
+            np.testing.assert_array_equal(fused(x).data, apart(x).data, strict=True)
+        outputs = fused(x), apart(x)
+        for y in outputs:
+            y.backward(np.ones_like(y.data))
+    np.testing.assert_array_equal(outputs[0].data, outputs[1].data)
+    for a, b in zip(fused.parameters(), apart.parameters(), strict=True):
+        np.testing.assert_array_equal(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("name", ["basic", "bottlenecks"])
+def test_a_folded_network_passes_over_no_result_again(name, monkeypatch):
+    fused, _ = _folded_both_ways(name, np.float64)
+
+    def refuse(*arrays):
+        raise AssertionError("a pass of its own")
+
+    monkeypatch.setattr(kernels, "relu_forward", refuse)
+    monkeypatch.setattr(kernels, "add", refuse)
+    with mg.no_grad():
+        fused(np.ones((2, 3, 16, 12)))
 
 
 def test_a_batch_norm_before_the_convolution_stays():
