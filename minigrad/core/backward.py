@@ -195,9 +195,12 @@ def _unshared(total: _Sum) -> bool:
     """Whether nobody but the sum can reach the memory of its array, so that it needs no copy.
 
     An operation forgets a gradient that it made; one that it handed on, or keeps, is held by
-    somebody else too, or is a view of an array that is.
+    somebody else too, or is a view of an array that is. One that runs backwards through memory is
+    copied as well: others, torch among them, take no negative strides.
     """
     if sys.getrefcount(total.value) > _HELD_ONCE or not total.value.flags.writeable:
+        return False
+    if min(total.value.strides, default=0) < 0:
         return False
     array: Any = total.value
     while array.base is not None:

@@ -355,3 +355,19 @@ def test_a_backward_that_returns_too_few_or_the_wrong_thing(returned):
         else "Short.backward returns a gradient of shape (2,) for input 1, it returned shape (1,). "
         "A gradient has the shape of its input; sum over broadcast axes."
     )
+
+
+def test_a_gradient_runs_forwards_through_memory():
+    class Reverse(mg.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x[::-1].copy()
+
+        @staticmethod
+        def backward(ctx, grad_out):
+            return (2 * grad_out)[::-1]
+
+    x = mg.tensor(np.arange(3.0), requires_grad=True)
+    (grad_x,) = mg.grad([Reverse.apply(x)], [x], [np.arange(3.0)])
+    np.testing.assert_array_equal(grad_x, [4.0, 2.0, 0.0])
+    assert grad_x.strides == (8,)
