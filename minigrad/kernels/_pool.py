@@ -2,26 +2,32 @@
 
 The system hands out memory page by page, when a page is first touched, and takes longer over it
 than most kernels over their work. So the memory of a large array is not given back when the array
-dies: it waits here for the next array of its size. Results do not depend on it, for kernels write
-every element of the arrays they make.
+dies: it waits here for other arrays. Results do not depend on it, for kernels write every element
+of the arrays they make.
 
 An array from the pool stands on a ``_Loan``, and so does every view of it; Python deletes the loan
-when the last of them is gone, and only then does the memory come back. Nothing here takes a lock:
-the single operations on lists and dicts are atomic, and a loan may end at any moment, also in the
-middle of one of these functions.
+when the last of them is gone, and only then does the memory come back. A loan may end at any
+moment, on any thread, also in the middle of one of these functions. So nobody waits for the lock:
+what comes back while it is held joins a queue, and who asks meanwhile gets memory from NumPy.
 """
 
 import math
-import mmap
 import os
-from typing import NamedTuple
+import threading
+from collections import deque
+from collections.abc import Callable
 
 import numpy as np
+
+from minigrad.kernels._arena import PAGE, Arena, Piece
 
 __all__ = ["empty", "idle_bytes", "release_memory"]
 
 # Smaller arrays are NumPy's own affair: malloc keeps such memory itself.
 _POOLED = 1 << 18
+
+# Addresses that are taken from the system at once.
+_ARENA = 1 << 30
 
 
 def _limit() -> int:
@@ -33,91 +39,100 @@ def _limit() -> int:
 
 
 class Pool:
-    """Blocks of memory that wait, by their size in bytes."""
+    """Memory that is lent to arrays, and waits for the next ones in between."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._idle: dict[int, list[_Block]] = {}
+        self._arenas: list[Arena] = []
+        self._returned: deque[Piece] = deque()
+        self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Make a C-contiguous array, values undefined."""
         nbytes = math.prod(shape) * dtype.itemsize
-        if nbytes < _POOLED:
+        if nbytes < _POOLED or not self._lock.acquire(blocking=False):
             return np.empty(shape, dtype)
-        return np.asarray(_Loan(self, self._take(_rounded(nbytes)), shape, dtype))
-
-    def _take(self, size: int) -> "_Block":
         try:
-            return self._idle[size].pop()
-        except LookupError:
-            return _from_system(size)
+            if self._returned:
+                self._settle()
+            piece = self._take(-(-nbytes // PAGE) * PAGE)
+        except (OSError, OverflowError):  # no such range of addresses: NumPy knows what to say
+            return np.empty(shape, dtype)
+        finally:
+            self._lock.release()
+        return np.asarray(_Loan(self, piece, shape, dtype))
 
-    def take_back(self, block: "_Block") -> None:
+    def _take(self, size: int) -> Piece:
+        fits = [(fit, arena) for arena in self._arenas if (fit := arena.fit(size))]
+        if not fits:
+            self._release()  # what waits is too short for this, and may be for ever
+            arena = Arena(max(size, min(_ARENA, self.limit)))
+            self._arenas.append(arena)
+            return arena.take(0, size)
+        (_, number), arena = min(fits, key=lambda found: found[0])
+        return arena.take(number, size)
+
+    def take_back(self, piece: Piece) -> None:
         """Keep memory that nobody uses any more."""
-        if self.idle_bytes() + block.size > self.limit:
-            self.release()  # all of it, for sizes that nobody asks for any more would stay for ever
-        if block.size <= self.limit:
-            self._idle.setdefault(block.size, []).append(block)
+        self._returned.append(piece)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def _settle(self) -> None:
+        """Put what has come back where it belongs, and release all of it if it is too much."""
+        while self._returned:
+            piece = self._returned.popleft()
+            piece.arena.give(piece)
+        if sum(arena.size for arena in self._arenas) > self.limit < self._idle_bytes():
+            self._release()
+
+    def _idle_bytes(self) -> int:
+        return sum(arena.idle_bytes() for arena in self._arenas)
 
     def idle_bytes(self) -> int:
         """Return how much memory waits."""
-        total = 0
-        for size, blocks in list(self._idle.items()):
-            total += size * len(blocks)
-        return total
+        return self._alone(self._idle_bytes)
 
     def release(self) -> int:
         """Give all memory that waits back to the system, and return how many bytes that was."""
-        waiting = self.idle_bytes()
-        self._idle = {}
-        return waiting
+        return self._alone(self._release)
 
+    def _alone(self, act: Callable[[], int]) -> int:
+        if not self._lock.acquire(timeout=1):
+            return 0  # a finaliser asks, in the middle of one of these functions
+        try:
+            self._settle()
+            return act()
+        finally:
+            self._lock.release()
 
-class _Block(NamedTuple):
-    """Pages of memory, where they begin and how many bytes they are."""
-
-    pages: mmap.mmap
-    address: int
-    size: int
+    def _release(self) -> int:
+        released = sum(arena.idle_bytes() for arena in self._arenas if arena.unused)
+        self._arenas = [arena for arena in self._arenas if not arena.unused]
+        return released + sum(arena.release() for arena in self._arenas)
 
 
 class _Loan:
     """Memory in the hands of one array and its views."""
 
-    __slots__ = ("__array_interface__", "_block", "_pool")
+    __slots__ = ("__array_interface__", "_piece", "_pool")
 
     lent_once = True  # nobody reaches the memory but through this; the engine asks
 
-    def __init__(self, pool: Pool, block: _Block, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self._pool, self._block = pool, block
+    def __init__(self, pool: Pool, piece: Piece, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._pool, self._piece = pool, piece
         self.__array_interface__ = {
             "version": 3,
             "shape": shape,
             "typestr": dtype.str,
-            "data": (block.address, False),
+            "data": (piece.arena.address + piece.start, False),
         }
 
     def __del__(self) -> None:
-        self._pool.take_back(self._block)
-
-
-def _rounded(nbytes: int) -> int:
-    """Round up by an eighth at most, so that similar sizes share memory."""
-    step = 1 << (nbytes.bit_length() - 4)
-    return -(-nbytes // step) * step
-
-
-# Private: what a forked child writes is not to appear in its parent's arrays.
-_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-
-
-def _from_system(size: int) -> _Block:
-    """Map pages of their own, which the system has back as soon as the array is gone."""
-    pages = mmap.mmap(-1, size, **_PRIVATE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        pages.madvise(mmap.MADV_HUGEPAGE)  # pages of 2 MB: 500 times fewer first touches
-    address, _ = np.frombuffer(pages, np.uint8).__array_interface__["data"]
-    return _Block(pages, address, size)
+        self._pool.take_back(self._piece)
 
 
 _shared = Pool(_limit())

@@ -85,9 +85,59 @@ def test_what_waits_is_bounded(pool):
     assert pool.idle_bytes() <= pool.limit
 
 
-def test_sizes_are_rounded_up_by_an_eighth_at_most():
-    for nbytes in (1 << 18, (1 << 18) + 1, 1_000_001, (1 << 30) - 1):
-        assert nbytes <= _pool._rounded(nbytes) <= nbytes * 9 / 8
+def test_neighbours_that_come_back_serve_a_larger_array_together(pool):
+    small = [pool.empty(LARGE, FLOAT) for _ in range(4)]
+    places = {_address(array) for array in small}
+    small = [small[i] for i in (2, 0, 3, 1)]
+    while small:
+        del small[0]
+    assert _address(pool.empty((4, *LARGE), FLOAT)) == min(places)
+    assert pool.idle_bytes() == 4 * 64 * 5 * 1024 * 4
+
+
+def test_an_array_takes_the_shortest_place_that_has_room(pool):
+    sizes = [3 << 18, 1 << 18, 2 << 18, 1 << 18, 1 << 20, 1 << 18]
+    arrays = [pool.empty((size,), np.dtype(np.uint8)) for size in sizes]
+    place = _address(arrays[2])
+    arrays[0] = arrays[2] = arrays[4] = None  # leave holes of 3, 2 and 4 times 256 KiB
+    assert _address(pool.empty(((1 << 18) + 1,), np.dtype(np.uint8))) == place
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_live_arrays_never_overlap(pool, seed):
+    rng = np.random.default_rng(seed)
+    live = {}
+    for number in range(400):
+        if len(live) > 8 or (live and rng.random() < 0.45):
+            key = rng.choice(list(live))
+            array = live.pop(key)
+            assert (array == key).all()
+            del array
+        size = int(rng.integers(60_000, 600_000))
+        live[number] = pool.empty((size,), FLOAT)
+        live[number][:] = number
+    for key, array in live.items():
+        assert (array == key).all()
+
+
+def test_who_asks_in_the_middle_of_an_answer_gets_memory_of_its_own(pool):
+    first = pool.empty(LARGE, FLOAT)
+    with pool._lock:
+        second = pool.empty(LARGE, FLOAT)
+        del first
+        assert pool.release() == 0
+    second[:] = 1
+    assert pool.idle_bytes() == 64 * 5 * 1024 * 4
+
+
+def test_addresses_that_the_system_refuses_are_asked_of_numpy(pool, monkeypatch):
+    def refuse(size):
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr(_pool, "Arena", refuse)
+    assert pool.empty(LARGE, FLOAT).shape == LARGE
+    with pytest.raises((MemoryError, ValueError)):
+        pool.empty((1 << 60,), FLOAT)
 
 
 def test_released_memory_goes_back_to_the_system(pool):
