@@ -69,9 +69,9 @@ def _case(
         found: Contenders = {_told(a): _by(a, kernel, args) for a in algorithms}
         if rival is not None:
             found |= rival.conv(kernel, conv, x, weight, grad_out)
-        axis, some = _some(kernel, conv)
+        some = _some(kernel, conv)
         few = _arguments(kernel, *_reduced(kernel, conv, x, weight, grad_out, some))
-        return Work(found, lambda: twin(kernel, *few), lambda result: [result[0].take(some, axis)])
+        return Work(found, lambda: twin(kernel, *few), lambda result: [result[0][some]])
 
     return Case(
         "kernels", f"{name}:{conv}", work, conv.flops, conv.bytes, conv.group, whole=True,
@@ -100,8 +100,8 @@ def _arguments(kernel: str, conv: Conv, x: Any, weight: Any, grad_out: Any) -> t
     }[kernel]
 
 
-def _some(kernel: str, conv: Conv) -> tuple[int, list[int]]:
-    """Which entries of the result are checked: along axis 0, the first ones and the last ones.
+def _some(kernel: str, conv: Conv) -> list[int]:
+    """Which images, or filters, of the result are checked: the first ones and the last ones.
 
     An image of the result depends on that image alone, the gradient of a filter on its channel of
     grad_out. Groups of filters see different channels of x, so all of them are computed.
@@ -109,8 +109,8 @@ def _some(kernel: str, conv: Conv) -> tuple[int, list[int]]:
     filters = kernel == "conv2d_grad_weight"
     total, wanted = (conv.F, _SOME_FILTERS) if filters else (conv.N, _SOME_IMAGES)
     if total <= wanted or (filters and conv.groups > 1):
-        return 0, list(range(total))
-    return 0, [*range(wanted // 2), *range(total - wanted // 2, total)]
+        return list(range(total))
+    return [*range(wanted // 2), *range(total - wanted // 2, total)]
 
 
 def _reduced(

@@ -185,14 +185,19 @@ def _torch_step(
         model.eval()
         return torch.no_grad()(lambda: [called(x)])
     parameters = list(model.parameters())
-    optimizer = torch.optim.SGD(parameters, 0.01, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY)
+    # Only where it is used, for torch loads its compiler, some seconds, with the first optimiser.
+    optimizer = _torch_optimizer(torch, parameters) if kind == "train" else None
 
     def step() -> list[Any]:
-        optimizer.zero_grad()
+        model.zero_grad()
         loss = torch.nn.functional.cross_entropy(called(x), y)
         loss.backward()
-        if kind == "train":
+        if optimizer is not None:
             optimizer.step()
         return [loss, parameters[0].grad]
 
     return step
+
+
+def _torch_optimizer(torch: Any, parameters: list[Any]) -> Any:
+    return torch.optim.SGD(parameters, 0.01, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY)

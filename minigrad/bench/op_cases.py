@@ -116,7 +116,7 @@ _FLAT = ("linear", "cross_entropy")  # of vectors, not of images
 _TABLE = (
     "bn_relu,32x16x32x32", "bn_relu,16x64x112x112", "conv_bn_relu,128x16x32x32",
     "global_avg_pool,16x512x7x7", "global_avg_pool,16x64x112x112", "upsample,16x64x28x28",
-    "upsample,16x64x112x112", "linear,128x512", "cross_entropy,128x1000",
+    "upsample,8x64x112x112", "linear,128x512", "cross_entropy,128x1000",
     "cross_entropy,8192x1000",
 )  # fmt: skip
 _UPDATES = ("sgd,resnet20", "sgd,resnet18", "adam,resnet18")

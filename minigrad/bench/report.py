@@ -107,6 +107,7 @@ def closing(record: dict[str, Any]) -> Iterator[str]:
     rows = record["rows"]
     yield from _means(rows)
     yield from target_lines(rows)
+    yield from _winograd_errors(rows)
     for row, name in wrong_rows(rows):
         yield f"WRONG RESULT: {name} in {row['name']}"
     for row, name in above_roof(rows, record["roofs"]):
@@ -147,6 +148,21 @@ def _means(rows: Sequence[Row]) -> Iterator[str]:
                 f"{group}: {geometric_mean(list(ratios.values())):.2f} times as fast as {rival}, "
                 f"geometric mean of {len(ratios)}; least {ratios[worst]:.2f}, {worst}"
             )
+
+
+def _winograd_errors(rows: Sequence[Row]) -> Iterator[str]:
+    """What Winograd's speed costs: its error beside that of direct sums, at worst in a product."""
+    worst: dict[str, tuple[float, str]] = {}
+    for row in rows:
+        errors = [
+            row["contenders"].get(f"minigrad {algorithm}", {}).get("check", {}).get("error")
+            for algorithm in ("winograd", "direct")
+        ]
+        if all(errors):  # neither is missing, and none is 0
+            product, _, shape = row["name"].partition("_algorithms:")
+            worst[product] = max(worst.get(product, (0.0, "")), (errors[0] / errors[1], shape))
+    for product, (ratio, shape) in worst.items():
+        yield f"winograd's error: at most {ratio:.1f} times that of direct, {product}:{shape}"
 
 
 def wrong_rows(rows: Sequence[Row]) -> list[tuple[Row, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from minigrad.bench import limits
 from minigrad.bench.against import COMPILED
+from minigrad.bench.budget import Budget
 from minigrad.bench.case import Case, Verdict, Work, normal, verify
 from minigrad.bench.limits import Roofs
 from minigrad.bench.machine import environment, load
@@ -19,13 +20,6 @@ from minigrad.bench.statistics import paired_ratio
 from minigrad.bench.timing import Timing, first_call, interleave
 
 __all__ = ["Settings", "run"]
-
-# Parts of the whole time that a case may claim, by its suite.
-_WEIGHTS = {"models": 12.0, "engine": 3.0, "kernels": 1.0, "ops": 0.4}
-_LEAST_SECONDS, _MOST_SECONDS = 0.05, 15.0
-
-# What stays of a case's share once arrays are drawn and results are checked.
-_TIMING_SHARE = 0.5
 
 # Quartiles that lie further apart than this part of the median, in half of the rows, or a peak that
 # moved so much between start and end: something else is using the machine.
@@ -85,18 +79,16 @@ def run(
         ``format``, ``environment``, ``settings``, ``roofs``, ``rows``, ``left_out`` and
         ``stability``, as written to JSON.
     """
-    start = clock()
+    budget = Budget(cases, 60 * settings.minutes, clock)
     surroundings = environment()  # the load, before this run adds to it
     gc.freeze()  # what is there now is no case's garbage: the collector need not look at it again
     rows: list[dict[str, Any]] = []
     left_out = []
     for i, case in enumerate(cases):
-        left = 60 * settings.minutes - (clock() - start)
-        if left <= 0:
+        seconds = budget.next(i)
+        if seconds is None:
             left_out.append(case.name)
             continue
-        share = left * _WEIGHTS[case.suite] / sum(_WEIGHTS[c.suite] for c in cases[i:])
-        seconds = min(max(_TIMING_SHARE * share, _LEAST_SECONDS), _MOST_SECONDS)
         rows.append(_row(case, settings, seconds))
         _measure_by(roofs, rows[-1])
         tell(rows[-1])
@@ -116,7 +108,7 @@ def run(
         "rows": rows,
         "left_out": left_out,
         "stability": _stability(rows, roofs.flops, again.flops),
-        "seconds": round(clock() - start, 1),
+        "seconds": round(budget.elapsed, 1),
     }
 
 

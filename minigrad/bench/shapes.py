@@ -177,7 +177,9 @@ COMPARED = [
     ("conv2d_forward_algorithms", "16x512x7x7,512x3x3,p1"),
     ("conv2d_forward_algorithms", "16x128x28x28,256x3x3,s2,p1"),
     ("conv2d_grad_input_algorithms", "16x128x28x28,128x3x3,p1"),
+    ("conv2d_grad_weight_algorithms", "16x64x56x56,64x3x3,p1"),
     ("conv2d_grad_weight_algorithms", "16x128x28x28,128x3x3,p1"),
+    ("conv2d_grad_weight_algorithms", "16x512x7x7,512x3x3,p1"),
 ]
 
 NETWORKS = {

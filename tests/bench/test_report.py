@@ -259,6 +259,43 @@ def test_targets_are_judged(record):
     assert list(target_lines(record["rows"])) == []
 
 
+def test_a_target_that_takes_a_compiler_says_how_it_is_measured(record):
+    rows = copy.deepcopy(record["rows"][:1])
+    rows[0]["name"] = "grad:resnet18,16x3x224x224"
+    rival(rows[0], [3 * t for t in rows[0]["contenders"]["minigrad"]["samples"]])
+    lines = list(target_lines(rows))
+    assert lines[-1] == (
+        "  absent grad:* against torch.compile: 1, in every row 1 wanted, not measured here: run "
+        "'minigrad bench models --against torch --torch-compile'"
+    )
+    judged = len(lines) - 2
+    rival(rows[0], rows[0]["contenders"]["minigrad"]["samples"], "torch.compile")
+    assert f"targets: {judged + 1} of {judged + 1} met" in list(target_lines(rows))
+
+
+def test_large_arrays_are_held_against_a_copy(record):
+    rows = copy.deepcopy(record["rows"][2:3])
+    rows[0]["group"] = "max pool, large arrays"
+    for part, verdict in ((0.695, "MISSED"), (0.7, "met   ")):
+        rows[0]["contenders"]["minigrad"]["of_copy"] = part
+        assert (
+            f"  {verdict} max pool, large arrays, of the speed of a copy: 70% wanted, 70% found"
+            in list(target_lines(rows))
+        )
+
+
+def test_the_error_of_winograd_stands_beside_that_of_direct(record):
+    loud = copy.deepcopy(record)
+    for row, error in zip(loud["rows"], (6e-6, 8e-6), strict=False):
+        row["name"] = f"conv2d_forward_algorithms:{error:g}"
+        for name, value in (("direct", 2e-6), ("winograd", error)):
+            rival(row, [1.0] * 6, f"minigrad {name}")
+            row["contenders"][f"minigrad {name}"]["check"] = {"exact": None, "error": value}
+    assert "winograd's error: at most 4.0 times that of direct, conv2d_forward:8e-06" in list(
+        report._winograd_errors(loud["rows"])
+    )
+
+
 def test_winograd_alone_may_claim_more_than_the_peak(record):
     loud = copy.deepcopy(record)
     row = loud["rows"][0]
