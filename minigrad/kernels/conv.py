@@ -2,7 +2,8 @@
 
 - ``im2col`` (``conv_im2col.py``), lowering and a product of matrices: the one to read first;
 - ``direct`` (``conv_direct.py``, ``conv_direct_weight.py``), register tiles and no lowering;
-- ``winograd`` (``winograd.py``), fewer products and larger rounding errors, for some cases;
+- ``winograd`` (``winograd.py``, ``winograd_weight.py``), fewer products and larger rounding
+  errors, for some cases;
 - ``reference``, the twins.
 
 Which one serves a call is decided in ``conv_choice.py``, by one table or by the caller. All but
@@ -19,6 +20,7 @@ from minigrad.kernels import (
     conv_direct_weight,
     conv_im2col,
     winograd,
+    winograd_weight,
 )
 from minigrad.kernels._jit import chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
@@ -42,6 +44,7 @@ _GRAD_INPUT: dict[str, Any] = {
 _GRAD_WEIGHT: dict[str, Any] = {
     "im2col": conv_im2col.conv2d_grad_weight,
     "direct": conv_direct_weight.conv2d_grad_weight,
+    "winograd": winograd_weight.conv2d_grad_weight,
     "reference": reference.conv2d_grad_weight,
 }
 

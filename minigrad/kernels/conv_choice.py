@@ -40,8 +40,7 @@ class Row(NamedTuple):
 def serves(algorithm: str, case: Case) -> bool:
     """Tell whether an algorithm can compute a case; all but winograd compute every one."""
     return algorithm != "winograd" or (
-        case.product != "grad_weight"
-        and case.dtype == np.float32
+        case.dtype == np.float32
         and case.weight_shape[2:] == (3, 3)
         and case.stride == case.dilation == (1, 1)
         and case.groups == 1
@@ -66,13 +65,27 @@ def winograd_outputs(N: int, C: int, H: int, W: int, F: int) -> int:
     return min((2, 4), key=lambda outputs: winograd_cost(outputs, N, C, H, W, F))
 
 
+def winograd_weight_cost(N: int, C: int, H: int, W: int, F: int) -> int:
+    """Estimate the same for the gradient of the weight, in tiles of 4 x 4 outputs.
+
+    Patches are transformed again for each 64 filters, gradients for each 64 channels.
+    """
+    points = 36
+    tiles = N * -(-H // 4) * -(-W // 4)
+    C, F = -(-C // 32) * 32, -(-F // 16) * 16
+    transforms = 15 * C * -(-F // 64) + 13 * F * -(-C // 64)
+    return points * (tiles * (C * F + transforms) + 20 * C * F)
+
+
 def _pays_for_winograd(case: Case) -> bool:
     """Tell whether winograd is surely faster; its error may be two to four times that of direct."""
     (N, C, H, W), F = case.x_shape, case.weight_shape[0]
+    direct = 9 * N * C * H * W * F
+    if case.product == "grad_weight":
+        return 1.3 * winograd_weight_cost(N, C, H, W, F) < direct
     if case.product == "grad_input":
         C, F = F, C
-    cost = winograd_cost(winograd_outputs(N, C, H, W, F), N, C, H, W, F)
-    return 1.3 * cost < 9 * N * C * H * W * F
+    return 1.3 * winograd_cost(winograd_outputs(N, C, H, W, F), N, C, H, W, F) < direct
 
 
 TABLE = (
@@ -91,8 +104,7 @@ def conv_algorithm(algorithm: str) -> Iterator[None]:
     ----------
     algorithm : {"auto", "im2col", "direct", "winograd", "reference"}
         "auto" goes by the table of shapes. "winograd" computes 3 x 3 filters with stride 1 in
-        float32, and neither groups nor the gradient of the weight; what it cannot compute,
-        "direct" does.
+        float32, and no groups; what it cannot compute, "direct" does.
     """
     if algorithm not in ("auto", *ALGORITHMS):
         raise ValueError(

@@ -50,7 +50,6 @@ from minigrad.kernels._simd import (
     tile_add,
     tile_gather,
     tile_load,
-    tile_load_part,
     tile_outer,
     tile_store,
     tile_store_part,
@@ -61,6 +60,7 @@ from minigrad.kernels.conv_finish import finish, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS, transform
+from minigrad.kernels.winograd_tiles import transform_patches
 
 # Patches and sums of a block of tiles should stay in the second cache. Where filters have it for
 # themselves, a block is so many tiles.
@@ -208,7 +208,7 @@ def _patches_loop(x, points, g, plan, patches):
         first = block * plan.block
         last = min(first + plan.block, plan.rows)
         at = first * plan.row_tiles * plan.tile
-        _transform_patches(x, points, g, plan, first, last, patches[at:])
+        transform_patches(x, points, g, plan, first, last, 0, g.C, patches[at:])
 
 
 @kernel
@@ -249,7 +249,7 @@ def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     """Transform the patches of a block of rows, and compute these tiles for all filters."""
     last = min(first + plan.block, plan.rows)
     patches = aligned_empty(plan.places * plan.tile, out)
-    _transform_patches(x, points, g, plan, first, last, patches)
+    transform_patches(x, points, g, plan, first, last, 0, g.C, patches)
     patches[(last - first) * plan.row_tiles * plan.tile :] = 0  # nobody reads what they become
     sums = _room_for_sums(plan, out)
     for v in range(0, plan.vectors, VECTORS):
@@ -336,39 +336,6 @@ def _transform_filters(weight, points, taps, g, plan, v, first, last, filters):
                 row = tile_load(three, half, i * TAPS * width, width)
                 to = (i * plan.patch * g.C + c) * pair + u * width
                 tile_store(transform("filter", points, row), filters, to, g.C * pair)
-
-
-@body
-def _transform_patches(x, points, g, plan, first, last, patches):
-    """Write B^T d B for rows of tiles: (tiles, points, channels)."""
-    width = lanes_of(x)
-    # Columns of pixels beyond the image are never written again.
-    half = aligned_empty(plan.patch * (plan.row_tiles * plan.outputs + TAPS - 1) * width, x)
-    half[:] = 0
-    for row in range(first, last):
-        at = (row - first) * plan.row_tiles * plan.tile
-        _transform_row(x, points, g, plan, row, half, patches[at:])
-
-
-@body
-def _transform_row(x, points, g, plan, row, half, patches):
-    """Transform the columns of pixels in a row of tiles, which neighbours share, then the rows."""
-    width = lanes_of(x)
-    patch = transform("filter", points, tile_zeros(TAPS, 1, x))  # zeros; it says how many
-    column = plan.patch * width
-    n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs - g.top
-    first_w = max(-g.left, 0)
-    last_w = min(plan.row_tiles * plan.outputs + TAPS - 1 - g.left, g.W)
-    for c in range(0, g.C, width):
-        at = (n * g.H + top) * g.W * g.C + c
-        for w in range(first_w, last_w):
-            pixels = tile_load_part(patch, x, at + w * g.C, g.W * g.C, -top, g.H - top, g.C - c)
-            tile_store(transform("input", points, pixels), half, (w + g.left) * column, width)
-        for tile in range(plan.row_tiles):
-            for i in range(plan.patch):
-                values = tile_load(patch, half, tile * plan.outputs * column + i * width, column)
-                to = tile * plan.tile + i * plan.patch * plan.point + c
-                tile_store(transform("input", points, values), patches, to, plan.point)
 
 
 @body

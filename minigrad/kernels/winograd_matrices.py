@@ -60,11 +60,21 @@ def _factors(finite: tuple[float, ...]) -> dict[str, Factors]:
         p, pair = finite[i], (slice(i, i + 2),) * 2
         values[pair], parts[pair] = [[1, p], [1, -p]], [[1 / 2, 1 / 2], [1 / 2 / p, -1 / 2 / p]]
         sums[pair], halves[pair] = [[1, 1], [1, -1]], [[1 / 2, 1 / 2], [1 / 2, -1 / 2]]
-    return {
+    forward = {
         "input": (_without_noise(parts @ inputs), values),
         "filter": (_without_noise(parts @ filters), values),
         "output": (sums, outputs @ halves),
     }
+    return {
+        **forward,
+        "gradient": _transposed(forward["output"]),
+        "weight": _transposed(forward["filter"]),
+    }
+
+
+def _transposed(factors: Factors) -> Factors:
+    first, second = factors
+    return second.T, first.T
 
 
 def _without_noise(matrix: np.ndarray) -> np.ndarray:
@@ -78,7 +88,10 @@ FACTORS = {len(finite): _factors(finite) for finite in POINTS.values()}
 
 @intrinsic(prefer_literal=True)
 def transform(typing_context, name, points, tile):
-    """Apply B^T ("input"), G ("filter") or A^T ("output") of these points to the rows of a tile.
+    """Apply one of the matrices of these points to the rows of a tile.
+
+    B^T is "input", G "filter" and A^T "output"; A, for tiles of a gradient, is "gradient", and G^T,
+    which makes a filter of sums, is "weight".
 
     The points are a tuple; its length alone says which of ``POINTS`` is meant, and is known when
     this is compiled.

@@ -328,8 +328,8 @@ def conv_algorithm(algorithm: str) -> Iterator[None]:
         "im2col" copies what each output sees into a row and multiplies matrices: the one to read
         first. "direct" keeps tiles of sums in registers and copies next to nothing. "winograd"
         needs a quarter of the products, for 3 x 3 filters with stride 1 in float32, and rounds
-        somewhat more; what it cannot compute, the gradient of the weight among it, "direct" does.
-        "reference" is NumPy, tap by tap. "auto" goes by a table of shapes.
+        somewhat more; what it cannot compute, "direct" does. "reference" is NumPy, tap by tap.
+        "auto" goes by a table of shapes.
 
     Raises
     ------

@@ -173,8 +173,11 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
 
 @pytest.mark.parametrize(
     "name",
-    ["uneven everything", "groups", "many small groups", "several blocks", "many channels"],
-)
+    [
+        "uneven everything", "groups", "many small groups", "several blocks", "many channels",
+        "more tiles than filters",
+    ],
+)  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
     case = CASES[name]
     arrays = _arrays(case, np.float32, _normal)
@@ -290,7 +293,9 @@ def test_errors_of_winograd_stay_within_few_times_those_of_direct_sums(
     winograd._plan.cache_clear()
     with conv_algorithm("direct"):
         direct = _everything(case, *arrays)
-    for part in "out", "grad_x":
+    limits = {"out": (largest, mean), "grad_x": (largest, mean)}
+    limits["grad_weight"] = 4, 3  # always in tiles of 4 x 4 outputs
+    for part, (most, usual) in limits.items():
         errors, least = (np.abs(found[part] - exact[part]) for found in (got, direct))
-        assert errors.max() < largest * least.max(), part
-        assert errors.mean() < mean * least.mean(), part
+        assert errors.max() < most * least.max(), part
+        assert errors.mean() < usual * least.mean(), part

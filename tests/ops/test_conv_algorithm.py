@@ -55,7 +55,7 @@ def test_winograd_leaves_to_direct_what_it_cannot_compute(chosen):
         mg.conv2d(X, WEIGHT, stride=2)
         mg.conv2d(X, np.ones((5, 3, 2, 2), "f"))
         mg.conv2d(X, np.ones((3, 1, 3, 3), "f"), groups=3)
-    assert chosen == ["winograd", "winograd", *["direct"] * 5]
+    assert chosen == [*["winograd"] * 3, *["direct"] * 4]
 
 
 def test_the_table_never_gives_float64_to_winograd(chosen):

@@ -1,0 +1,199 @@
+"""Winograd convolution: the gradient of 3 x 3 filters with up to four times fewer multiplications.
+
+``winograd.py`` computes a tile of outputs as ``A^T [(G g G^T) * (B^T d B)] A``: for each point, a
+product of what the filter and the patch become there. The gradient with respect to g is the same
+sum of products seen from the filter, with y now the tile of ``grad_out``::
+
+    grad_g = G^T [ sum over tiles of (A y A^T) * (B^T d B) ] G
+
+Over filters and channels each point sums a product of matrices, filters by tiles times tiles by
+channels::
+
+    x        --B^T d B-->  36 matrices (tiles, C)
+                                                  } 36 products, summed --G^T m G--> grad_weight
+    grad_out --A y A^T-->  36 matrices (tiles, F)
+
+The sums are 36/9 of the weight. A chunk of work makes those of a block of filters and a block of
+channels, small enough for the second cache, from all tiles or from a part of them; parts are added
+in order. What a chunk needs of the tiles it makes for itself, some rows of tiles at a time: they
+are made again for each block, which costs less than fetching them from memory.
+
+Source: as in ``winograd.py``; that the matrices are transposed as in any bilinear algorithm is in
+Blahut, Fast algorithms for signal processing (2010), section 5.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import Shape, flat_channels_last, remembered
+from minigrad.kernels._runs import aligned_empty
+from minigrad.kernels._simd import (
+    ROWS,
+    VECTORS,
+    lanes,
+    lanes_of,
+    tile_load,
+    tile_outer,
+    tile_store,
+    tile_zeros,
+)
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
+from minigrad.kernels.winograd_matrices import POINTS, TAPS, transform
+from minigrad.kernels.winograd_tiles import transform_gradients, transform_patches
+
+OUTPUTS = 4  # along one axis of a tile
+
+# The sums, the patches and the gradients of so many filters, channels and tiles share the second
+# cache, and those of one point the first.
+FILTERS = 64
+CHANNELS = 64
+TILES = 32
+
+# Into at least how many chunks the work is cut, where there are enough rows of tiles.
+CHUNKS = 8
+
+# Rows of a tile of registers: a power of two, of which a block of filters is a multiple.
+HEIGHT = 8 if ROWS >= 8 else 4
+
+
+class Plan(NamedTuple):
+    """How the work is cut: blocks of filters, blocks of channels, parts of the rows of tiles."""
+
+    outputs: int  # along one axis of a tile
+    patch: int  # pixels along one axis of what a tile sees
+    image_rows: int  # rows of tiles in an image
+    row_tiles: int  # tiles in a row
+    rows: int
+    block: int  # rows whose products are made together
+    filters: int  # of a block
+    channels: int
+    filter_blocks: int
+    channel_blocks: int
+    parts: int
+    point: int  # from the patches of a point to those of the next one
+    tile: int  # from the channels of a tile to those of the next one
+    grad_point: int  # the same for gradients
+    grad_tile: int
+    sum_point: int  # from the sums of a point to those of the next one
+
+
+def conv2d_grad_weight(
+    grad_out: np.ndarray,
+    x: np.ndarray,
+    weight_shape: Shape,
+    stride: Pair,
+    padding: Sides,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Return the gradient with respect to 3 x 3 filters, stride 1, one group."""
+    g = geometry(x.shape, weight_shape, stride, padding, dilation, groups)
+    if 0 in (grad_out.size, x.size):
+        return np.zeros(weight_shape, x.dtype)
+    plan = _plan(g)
+    partial = np.empty((plan.parts, *weight_shape), x.dtype)
+    _sums_loop.launch(
+        g.pixels * g.taps * g.F, flat_channels_last(x), flat_channels_last(grad_out),
+        POINTS[OUTPUTS], g, plan, partial.reshape(-1),
+    )  # fmt: skip
+    return partial[0] if plan.parts == 1 else partial.sum(axis=0)
+
+
+@remembered
+def _plan(g: Geometry) -> Plan:
+    """Cut the work by its shape alone."""
+    width = lanes(np.float32)
+    patch = OUTPUTS + TAPS - 1
+    image_rows, row_tiles = chunks_of(g.OH, OUTPUTS), chunks_of(g.OW, OUTPUTS)
+    rows = g.N * image_rows
+    block = max(TILES // row_tiles, 1)
+    filters = _block(g.F, FILTERS, max(HEIGHT, width))
+    channels = _block(g.C, CHANNELS, VECTORS * width)
+    filter_blocks, channel_blocks = chunks_of(g.F, filters), chunks_of(g.C, channels)
+    parts = min(chunks_of(CHUNKS, filter_blocks * channel_blocks), rows)
+    tiles = min(block, rows) * row_tiles
+    # Points are not a power of two apart: a cache holds few lines of that distance.
+    return Plan(
+        OUTPUTS, patch, image_rows, row_tiles, rows, block,
+        filters, channels, filter_blocks, channel_blocks, parts,
+        tiles * channels + width, channels, tiles * filters + width, filters,
+        filters * channels + width,
+    )  # fmt: skip
+
+
+def _block(size: int, most: int, step: int) -> int:
+    """Cut size into equal blocks of about ``most``, and return theirs, a multiple of step."""
+    blocks = chunks_of(size, most)
+    return chunks_of(chunks_of(size, blocks), step) * step
+
+
+@kernel
+def _sums_loop(x, grad_out, points, g, plan, partial):
+    for chunk in prange(plan.filter_blocks * plan.channel_blocks * plan.parts):
+        block, part = chunk // plan.parts, chunk % plan.parts
+        f = block // plan.channel_blocks * plan.filters
+        c = block % plan.channel_blocks * plan.channels
+        _block_of_weight(x, grad_out, points, g, plan, part, f, c, partial)
+
+
+@body
+def _block_of_weight(x, grad_out, points, g, plan, part, f, c, partial):
+    """Compute a block of filters and channels from a part of the rows of tiles."""
+    square = plan.patch**2
+    patches = aligned_empty(square * plan.point, x)
+    gradients = aligned_empty(square * plan.grad_point, x)
+    sums = aligned_empty(square * plan.sum_point, x)
+    start, stop = chunk_bounds(part, plan.parts, plan.rows)
+    for first in range(start, stop, plan.block):
+        last = min(first + plan.block, stop)
+        transform_patches(x, points, g, plan, first, last, c, c + plan.channels, patches)
+        transform_gradients(grad_out, points, g, plan, first, last, f, f + plan.filters, gradients)
+        tiles = (last - first) * plan.row_tiles
+        for point in range(square):
+            _multiply(first == start, tiles, point, gradients, patches, plan, sums)
+    at = part * g.F * g.C * TAPS * TAPS
+    _write_weight(sums, points, g, plan, f, c, partial[at:])
+
+
+@body
+def _multiply(is_first, tiles, point, gradients, patches, plan, sums):
+    """Add the product of the matrices of one point, summed over tiles."""
+    width = lanes_of(sums)
+    for c in range(0, plan.channels, VECTORS * width):
+        for f in range(0, plan.filters, HEIGHT):
+            to = point * plan.sum_point + f * plan.channels + c
+            total = tile_zeros(HEIGHT, VECTORS, sums)
+            if not is_first:
+                total = tile_load(total, sums, to, plan.channels)
+            a_at, b_at = point * plan.grad_point + f, point * plan.point + c
+            for _ in range(tiles):
+                total = tile_outer(total, gradients, a_at, 1, patches, b_at, width)
+                a_at += plan.filters
+                b_at += plan.channels
+            tile_store(total, sums, to, plan.channels)
+
+
+@body
+def _write_weight(sums, points, g, plan, f_first, c_first, weight):
+    """Write G^T m G for a block of filters and channels, a vector of channels at a time."""
+    width = lanes_of(sums)
+    patch = transform("filter", points, tile_zeros(TAPS, 1, sums))  # zeros; it says how many
+    half = aligned_empty(TAPS * plan.patch * width, sums)
+    taps = aligned_empty(TAPS * TAPS * width, sums)
+    for f in range(f_first, min(f_first + plan.filters, g.F)):
+        for c in range(c_first, min(c_first + plan.channels, g.C), width):
+            at = (f - f_first) * plan.channels + c - c_first
+            for j in range(plan.patch):
+                column = tile_load(
+                    patch, sums, at + j * plan.sum_point, plan.patch * plan.sum_point
+                )
+                tile_store(transform("weight", points, column), half, j * width, plan.patch * width)
+            for i in range(TAPS):
+                row = tile_load(patch, half, i * plan.patch * width, width)
+                tile_store(transform("weight", points, row), taps, i * TAPS * width, width)
+            to = (f * g.C + c) * TAPS * TAPS
+            for lane in range(min(g.C - c, width)):
+                for tap in range(TAPS * TAPS):
+                    weight[to + lane * TAPS * TAPS + tap] = taps[tap * width + lane]
