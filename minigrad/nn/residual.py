@@ -18,6 +18,7 @@ from minigrad.nn.dropout import DropPath
 from minigrad.nn.linear import Identity
 from minigrad.nn.module import Module
 from minigrad.nn.norm import BatchNorm2d
+from minigrad.ops.shortcut import zero_pad_shortcut
 
 __all__ = ["Residual", "ResidualUnit", "ZeroPad", "shortcut_path"]
 
@@ -126,9 +127,7 @@ class ZeroPad(Module):
         self.stride = stride
 
     def forward(self, x: Any) -> Tensor:
-        if self.stride != 1:
-            x = x[:, :, :: self.stride, :: self.stride]  # (N, C, OH, OW)
-        return ops.pad(x, ((0, 0), (self.before, self.after), (0, 0), (0, 0)))
+        return zero_pad_shortcut(x, self.stride, self.before, self.after)
 
     def extra_repr(self) -> str:
         return f"channels before={self.before}, after={self.after}, stride={self.stride}"
