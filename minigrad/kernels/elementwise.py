@@ -6,8 +6,15 @@ A mask holds eight elements a byte, and chunks are cut between bytes, so that no
 import numpy as np
 
 from minigrad.kernels._bits import keep_marked, keep_positive
+from minigrad.kernels._columns import add_row
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_in_order, flat, memory_order
+
+# Values of a row, which the nearest cache holds between two steps.
+_ROW = 1_024
+
+# Stands for None, of which a kernel would be compiled anew.
+_NO_MASK = np.empty(0, np.uint8)
 
 
 @body
@@ -50,17 +57,32 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
     return grad_x
 
 
+@body
+def _add_marked(x, y, mask, out):
+    """Write x and the marked of y, a row at a time while it is in the nearest cache."""
+    for at in range(0, x.size, _ROW):
+        stop = min(at + _ROW, x.size)
+        keep_marked(y[at:stop], mask[at // 8 : (stop + 7) // 8], out[at:stop])
+        add_row(out[at:stop], x[at:stop])
+
+
 @kernel
-def _add_loop(x, y, out, chunks):
+def _add_loop(x, y, mask, out, chunks):
     for chunk in prange(chunks):
-        start, stop = chunk_bounds(chunk, chunks, x.size)
-        # Slices, not out[start + i]: an index that might count from the end stops vectors.
-        out[start:stop] = x[start:stop] + y[start:stop]
+        marks, part = _part(chunk, chunks, x.size)
+        if mask.size:
+            _add_marked(x[part], y[part], mask[marks], out[part])
+        else:
+            # Slices, not out[start + i]: an index that might count from the end stops vectors.
+            out[part] = x[part] + y[part]
 
 
-def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Return x + y, of one shape and dtype, in the memory order of x."""
     order = memory_order(x)
     out = empty_in_order(x.shape, x.dtype, order)
-    _add_loop.launch(x.size, flat(x, order), flat(y, order), flat(out, order), chunks_of(x.size))
+    _add_loop.launch(
+        x.size, flat(x, order), flat(y, order), _NO_MASK if mask is None else mask,
+        flat(out, order), chunks_of(x.size),
+    )  # fmt: skip
     return out

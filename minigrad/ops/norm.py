@@ -11,6 +11,7 @@ from minigrad.core.tensor import Tensor
 from minigrad.kernels._layout import channels_last_order
 from minigrad.ops._images import check_floats
 from minigrad.ops._registry import Sample, Wrong, operation
+from minigrad.ops.stopped import Stopped
 
 __all__ = ["batch_norm", "local_response_norm"]
 
@@ -27,8 +28,12 @@ class BatchNorm(Function):
         return kernels.batch_norm_forward(x, weight, bias, mean, inv_std)
 
     @staticmethod
-    def backward(ctx: Any, grad_out: np.ndarray) -> Any:
-        return undo_norm(ctx, grad_out, *ctx.saved)
+    def backward(ctx: Any, grad_out: np.ndarray | Stopped) -> Any:
+        saved = ctx.saved
+        if isinstance(grad_out, Stopped):
+            saved = (*saved, grad_out.mask)  # undo_norm applies it
+            grad_out = grad_out.grad_out
+        return undo_norm(ctx, grad_out, *saved)
 
 
 def statistics(

@@ -25,9 +25,10 @@ from minigrad.ops.arithmetic import added
 from minigrad.ops.conv import Conv2d, check_serves, conv_options, out_shape
 from minigrad.ops.conv_relu import ConvReLU
 from minigrad.ops.dropout import DropPath, kept
-from minigrad.ops.indexing import GetItem, Pad
 from minigrad.ops.norm import BatchNorm, check_norm, statistics
 from minigrad.ops.norm_relu import BatchNormReLU
+from minigrad.ops.shortcut import ZeroPadShortcut
+from minigrad.ops.stopped import Stopped, shares_added, stopped
 
 __all__ = [
     "ResidualUnit",
@@ -118,13 +119,8 @@ def zero_pad_steps(stride: int, before: int, after: int) -> list[Step]:
 
     ``before`` channels of zeros stand in front of those of x, ``after`` behind them.
     """
-    every = slice(None, None, stride)
-    index = (slice(None), slice(None), every, every)
-    widths = ((0, 0), (before, after), (0, 0), (0, 0))
-    return [
-        Step(GetItem, (), lambda x: {"index": index}),
-        Step(Pad, (), lambda x: {"widths": widths, "mode": "constant", "value": 0}),
-    ]
+    settings = {"stride": stride, "before": before, "after": after}
+    return [Step(ZeroPadShortcut, (), lambda x: settings)]
 
 
 def path_forward(
@@ -161,9 +157,12 @@ def path_forward(
 
 
 def path_backward(
-    contexts: Sequence[Node], grad_out: np.ndarray
+    contexts: Sequence[Node], grad_out: np.ndarray | Stopped
 ) -> tuple[Any, list[np.ndarray | None]]:
     """Undo the layers of a path, the last one first.
+
+    A batch norm takes a cotangent that the relu behind the sum has stopped as it is; other layers
+    want an array.
 
     Returns
     -------
@@ -176,6 +175,7 @@ def path_backward(
     for ctx in reversed(contexts):
         result: Any = (None,) * len(ctx.needs)
         if any(ctx.needs):
+            grad = grad if ctx.function is BatchNorm else np.asarray(grad)
             result = ctx.function.backward(ctx, grad)
         grad, *own = result if isinstance(result, tuple) else (result,)
         grads = [*own, *grads]
@@ -242,14 +242,26 @@ def norm_add_relu(
     return y
 
 
-def convolution_path_backward(ctx: Any, grad_sum: np.ndarray) -> tuple[Any, list[Any]]:
+def activation_backward(ctx: Any, grad_out: np.ndarray) -> Any:
+    """Undo the last activation, if there is one: the gradient at the sum F(x) + S(x).
+
+    Where F ends in a batch norm and nobody listens, the paths apply the bits of the relu
+    themselves, as they read.
+    """
+    if ctx.at_once and not events.listening:
+        (mask,) = ctx.activation[0].saved
+        return stopped(grad_out, mask)
+    return path_backward(ctx.activation, grad_out)[0]
+
+
+def convolution_path_backward(ctx: Any, grad_sum: np.ndarray | Stopped) -> tuple[Any, list[Any]]:
     """The gradient that comes back through the convolution path F.
 
     Parameters
     ----------
     ctx : Node
         Of a :class:`ResidualUnit`.
-    grad_sum : ndarray
+    grad_sum : ndarray or Stopped
         Gradient at the sum F(x) + S(x).
 
     Returns
@@ -262,7 +274,7 @@ def convolution_path_backward(ctx: Any, grad_sum: np.ndarray) -> tuple[Any, list
     return path_backward(ctx.conv_path, grad_sum)
 
 
-def identity_path_backward(ctx: Any, grad_sum: np.ndarray) -> tuple[Any, list[Any]]:
+def identity_path_backward(ctx: Any, grad_sum: np.ndarray | Stopped) -> tuple[Any, list[Any]]:
     """The gradient that comes back along the identity path S.
 
     For a plain shortcut this is ``grad_sum`` itself: the term that does not vanish.
@@ -271,12 +283,12 @@ def identity_path_backward(ctx: Any, grad_sum: np.ndarray) -> tuple[Any, list[An
     ----------
     ctx : Node
         Of a :class:`ResidualUnit`.
-    grad_sum : ndarray
+    grad_sum : ndarray or Stopped
         Gradient at the sum F(x) + S(x).
 
     Returns
     -------
-    grad_identity : ndarray or None
+    grad_identity : ndarray, Stopped or None
         ``dS/dx^T grad_sum``, of the shape of x.
     grads : list
         For each parameter of S.
@@ -307,7 +319,7 @@ class ResidualUnit(Function):
     ) -> np.ndarray:
         split = sum(len(step.parameters) for step in conv_path)
         x_needs, needs = ctx.needs[:1], ctx.needs[1:]
-        at_once = meets_at_once(conv_path, activation)
+        ctx.at_once = at_once = meets_at_once(conv_path, activation)
         in_conv = meets_in_convolution(ctx, conv_path, activation)
         before = conv_path[:-1] if at_once or in_conv else conv_path
         f, ctx.conv_path = path_forward(x, before, parameters[:split], x_needs + needs[:split])
@@ -334,7 +346,7 @@ class ResidualUnit(Function):
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> tuple[np.ndarray | None, ...]:
         # 1. Undo the last activation. A pre-activation unit has none.
-        grad_sum, _ = path_backward(ctx.activation, grad_out)
+        grad_sum = activation_backward(ctx, grad_out)
         # 2. The convolution path: back through F.
         grad_conv, conv_grads = convolution_path_backward(ctx, grad_sum)
         # 3. The identity path: back along S.
@@ -346,7 +358,7 @@ class ResidualUnit(Function):
             parts = (grad_conv, grad_identity)
             events.emit(events.Fanout(ctx.path, "residual", ("conv", "identity"), parts))
         # 5. The adjoint of copying is adding: x went both ways, so both ways come back.
-        grad_x = added(grad_conv, grad_identity)
+        grad_x = shares_added(grad_conv, grad_identity)
         return grad_x, *conv_grads, *identity_grads
 
 

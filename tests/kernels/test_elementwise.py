@@ -78,3 +78,15 @@ def test_serial_and_parallel_builds_give_the_same_bits(name):
         serial = getattr(kernels, name)(*args)
     for a, b in zip(parallel, serial, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adding_what_a_relu_let_through_equals_the_two_kernels(dtype):
+    rng = np.random.default_rng(0)
+    for x in _arrays(rng, dtype):
+        y = rng.standard_normal(x.shape).astype(dtype)
+        mask = rng.integers(0, 256, -(-x.size // 8)).astype(np.uint8)
+        expected = kernels.add(x, kernels.relu_backward(y, mask, memory_order(x)))
+        for form in "fast", "reference":
+            out = kernels.implementation("add", form)(x, y, mask)
+            np.testing.assert_array_equal(out, expected, strict=True)

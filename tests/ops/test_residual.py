@@ -8,6 +8,8 @@ import pytest
 import minigrad as mg
 from minigrad import kernels
 from minigrad.core import events
+from minigrad.kernels._layout import in_channels_last as channels_last
+from minigrad.ops.norm import BatchNorm
 from minigrad.ops.residual import (
     ResidualUnit,
     conv_step,
@@ -19,6 +21,7 @@ from minigrad.ops.residual import (
     residual,
     zero_pad_steps,
 )
+from minigrad.ops.stopped import Stopped, shares_added, stopped
 
 
 class Unit:
@@ -176,6 +179,38 @@ def test_listening_changes_no_bit():
     y.backward(np.random.default_rng(2).standard_normal(y.shape))
     for a, t in zip(heard, tensors, strict=True):
         np.testing.assert_array_equal(a, t.grad)
+
+
+def test_a_stopped_cotangent_is_the_array_with_the_zeros():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 5, 7)).astype(np.float32)
+    y, grad_out = channels_last(x), channels_last(rng.standard_normal(x.shape).astype(np.float32))
+    expected = np.where(x > 0, grad_out, 0)
+    lazy = stopped(grad_out, kernels.relu_forward(y)[1])
+    assert isinstance(lazy, Stopped)
+    assert lazy.shape == x.shape
+    np.testing.assert_array_equal(lazy, expected)
+    np.testing.assert_array_equal(2 * lazy - 1, 2 * expected - 1)
+    assert np.asarray(lazy, np.float64).dtype == np.float64
+    for share in grad_out, channels_last(x), x.astype(np.float64), x:
+        np.testing.assert_array_equal(shares_added(share, lazy), share + expected, strict=True)
+    with kernels.use("reference"):
+        np.testing.assert_array_equal(shares_added(grad_out, lazy), grad_out + expected)
+
+
+@pytest.mark.parametrize("gradients", [np.float64, np.complex128])
+def test_a_norm_takes_a_stopped_cotangent(gradients):
+    rng = np.random.default_rng(0)
+    x = mg.Tensor(channels_last(rng.standard_normal((2, 3, 5, 7))), requires_grad=True)
+    ctx = mg.batch_norm(x, rng.standard_normal(3))._node
+    grad_out = channels_last(rng.standard_normal(x.shape).astype(gradients))
+    mask = rng.integers(0, 256, -(-x.size // 8)).astype(np.uint8)
+    lazy = stopped(grad_out, mask)
+    for got, expected in zip(
+        BatchNorm.backward(ctx, lazy), BatchNorm.backward(ctx, np.asarray(lazy)), strict=True
+    ):
+        if expected is not None:
+            np.testing.assert_array_equal(got, expected)
 
 
 def test_the_two_helpers_stand_alone():

@@ -47,17 +47,22 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
     return grad_x
 
 
-def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Return x + y, the same bits as NumPy's sum, on all threads.
 
     Parameters
     ----------
     x, y : ndarray, one shape and one dtype
+    mask : ndarray of uint8, or None
+        Where its bit is 0, in the order of x in memory, y counts as 0.
 
     Returns
     -------
     out : ndarray, shape and memory order of x
     """
-    out = empty_in_order(x.shape, np.result_type(x, y), memory_order(x))
+    order = memory_order(x)
+    if mask is not None:
+        y = relu_backward(y, mask, order)
+    out = empty_in_order(x.shape, np.result_type(x, y), order)
     np.add(x, y, out=out)
     return out
