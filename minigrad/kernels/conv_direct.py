@@ -33,18 +33,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import conv_small_groups
+from minigrad.kernels import _pool, conv_small_groups
+from minigrad.kernels._bits import tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._simd import (
     lanes,
     lanes_of,
+    tile_add,
     tile_load,
+    tile_load_columns,
     tile_outer,
     tile_store_columns,
     tile_zeros,
 )
-from minigrad.kernels.conv_finish import finish, flat_or_none
+from minigrad.kernels.conv_finish import flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import pack_weight
 from minigrad.kernels.conv_window import (
@@ -55,6 +58,7 @@ from minigrad.kernels.conv_window import (
     Plan,
     Window,
     fill_window,
+    gap_for,
     place_strips,
     strips_in,
     tile_for,
@@ -192,8 +196,10 @@ def _convolve(
         return
     if g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW):
         g, places = _one_row(g, places)
-    window = window_of(g)
+    window = window_of(g, gap=gap_for(g, x.itemsize))
     plan = _plan(g, window, x.itemsize)
+    if window.copied and plan.parts > 1 and g.groups == 1:
+        x, window = _padded(x, g, window)
     biases = np.zeros((g.groups, plan.vectors * lanes(x.dtype)), x.dtype)
     if bias is not None:
         biases[:, : g.filters] = bias.reshape(g.groups, g.filters)
@@ -210,6 +216,20 @@ def _convolve(
         plan,
         flat_channels_last(out),
     )
+
+
+def _padded(x: np.ndarray, g: Geometry, window: Window) -> tuple[np.ndarray, Window]:
+    """Copy all windows at once, where chunks over the filters would each copy the same ones."""
+    size = window.width * window.pixel
+    padded = _pool.empty((g.N * window.height * size,), x.dtype)
+    _pad_loop.launch(padded.size, x, g, window, size, padded)
+    return padded, window._replace(copied=0)
+
+
+@kernel
+def _pad_loop(x, g, window, size, padded):
+    for row in prange(g.N * window.height):
+        fill_window(x, g, window, 0, row, 1, padded[row * size :])
 
 
 def _one_row(g: Geometry, places: Places) -> tuple[Geometry, Places]:
@@ -315,11 +335,15 @@ def _strips(
     start = tile_load(zeros, bias, vector * width, 0)
     for i in range(0, seen.size, 2):
         j = min(i + 1, seen.size - 1)  # a strip without a partner is computed twice
-        upper, lower = _two_strips(start, values, seen[i], seen[j], weight, g, window, width)
         at = group * g.filters + v * width
         upper_to, lower_to = written[i] + at, written[j] + at
-        upper = finish(upper, other, upper_to, out_pixel, g.OW, columns, relu)
-        lower = finish(lower, other, lower_to, out_pixel, g.OW, columns, relu)
+        upper, lower = _two_strips(start, values, seen[i], seen[j], weight, g, window, width)
+        # What follows stands here and in no body: that would get the sums by way of memory.
+        if other.size > 0:
+            upper = tile_add(upper, tile_load_columns(upper, other, upper_to, out_pixel, columns))
+            lower = tile_add(lower, tile_load_columns(lower, other, lower_to, out_pixel, columns))
+        if relu:
+            upper, lower = tile_keep_positive(upper), tile_keep_positive(lower)
         tile_store_columns(upper, out, upper_to, out_pixel, columns)
         tile_store_columns(lower, out, lower_to, out_pixel, columns)
 

@@ -3,7 +3,14 @@
 import numpy as np
 
 from minigrad.kernels._jit import body, kernel, prange
-from minigrad.kernels._simd import lanes, lanes_of, tile_gather, tile_store, tile_zeros
+from minigrad.kernels._simd import (
+    lanes,
+    lanes_of,
+    tile_gather,
+    tile_load_columns,
+    tile_store,
+    tile_zeros,
+)
 from minigrad.kernels.conv_geometry import Geometry
 from minigrad.kernels.conv_window import LINE_BYTES
 
@@ -63,5 +70,8 @@ def _pack_vector(
     for c in range(channels):
         at, to = start + c * channel_step, packed_at + c * width
         for tap in range(taps.size):
-            held = tile_gather(one, weight, at + taps[tap], filter_step, filters)
+            if filter_step == 1:
+                held = tile_load_columns(one, weight, at + taps[tap], 0, filters)
+            else:
+                held = tile_gather(one, weight, at + taps[tap], filter_step, filters)
             tile_store(held, packed, to + tap * channels * width, 0)

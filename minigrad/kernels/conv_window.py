@@ -35,6 +35,17 @@ TILES = ((TALL, 2), (LOW, 2), (ALONE, 1), (1, 1))
 # What the cache holds and moves as one.
 LINE_BYTES = 64
 
+# Pixels a multiple of this apart meet in one or two sets of the first cache, of some twelve lines.
+COLLISION_BYTES = 2048
+
+
+def gap_for(g: Geometry, itemsize: int) -> int:
+    """Choose the gap behind the pixels of a copy, such that a strip's pixels do not collide.
+
+    A tile reads one value of each of its pixels at a time, each in a line of the cache.
+    """
+    return 0 if g.stride_w * g.channels * itemsize % COLLISION_BYTES else LINE_BYTES // itemsize
+
 
 class Window(NamedTuple):
     """How the values that a filter sees lie in memory, counted in values."""
@@ -71,14 +82,17 @@ class Plan(NamedTuple):
 
 
 @remembered
-def window_of(g: Geometry, copied: bool = False) -> Window:
-    """Choose the window of a convolution: x itself if that will do and no copy is asked for."""
+def window_of(g: Geometry, copied: bool = False, gap: int = 0) -> Window:
+    """Choose the window of a convolution: x itself if that will do and no copy is asked for.
+
+    A copy may leave a gap of so many values behind the channels of each pixel.
+    """
     height = (g.OH - 1) * g.stride_h + g.dilation_h * (g.KH - 1) + 1
     width = (g.OW - 1) * g.stride_w + g.dilation_w * (g.KW - 1) + 1
     copied = copied or g.top != 0 or g.left != 0 or height > g.H or width > g.W
     if not copied:
         height, width = g.H, g.W
-    pixel = g.channels if copied else g.C
+    pixel = g.channels + gap if copied else g.C
     neighbours = pixel == g.channels and g.dilation_w == 1
     runs, run = (1, g.KW * g.channels) if neighbours else (g.KW, g.channels)
     right, down = g.dilation_w * pixel, g.dilation_h * width * pixel
@@ -103,15 +117,15 @@ def fill_window(x, g, window, group, top_row, rows, values):
         to = q * row
         if 0 <= h < g.H:
             at = ((n * g.H + h) * g.W + start - g.left) * g.C + group * channels
-            zero_run(values, to, start * channels)
-            to += start * channels
-            if g.groups == 1:
-                copy_run(values, to, x, at, (stop - start) * channels)
+            zero_run(values, to, start * window.pixel)
+            to += start * window.pixel
+            if window.pixel == g.C:
+                copy_run(values, to, x, at, (stop - start) * g.C)
             else:
                 for w in range(stop - start):
-                    copy_run(values, to + w * channels, x, at + w * g.C, channels)
-            to += (stop - start) * channels
-            zero_run(values, to, (window.width - stop) * channels)
+                    copy_run(values, to + w * window.pixel, x, at + w * g.C, channels)
+            to += (stop - start) * window.pixel
+            zero_run(values, to, (window.width - stop) * window.pixel)
         else:
             zero_run(values, to, row)
 
