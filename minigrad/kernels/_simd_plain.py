@@ -101,3 +101,7 @@ def tile_subtract(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def tile_multiply(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Multiply two tiles of one size, entry by entry."""
     return x * y
+
+
+def ask(address: int) -> None:
+    """Bring a line of memory to a cache: there is none to speak of."""

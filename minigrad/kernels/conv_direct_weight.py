@@ -37,22 +37,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import _pool
+from minigrad.kernels import _pool, conv_weight_rows
+from minigrad.kernels._ahead import AHEAD, ask, next_lines, plan_ahead
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
-from minigrad.kernels._runs import copy_run, zero_run
+from minigrad.kernels._runs import copy_run
 from minigrad.kernels._simd import (
     ROWS,
     lanes,
     lanes_of,
     tile_add,
     tile_load,
+    tile_load_columns,
     tile_outer,
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, inside, remembered
-from minigrad.kernels.conv_window import Window, empty_aligned, fill_window, window_of
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
+from minigrad.kernels.conv_patch import fill_patches
+from minigrad.kernels.conv_window import Window, empty_aligned, fill_windows, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
 # Filters and vectors of a tile: they nearly fill the registers, and most layers divide by them.
@@ -72,9 +75,6 @@ BLOCK = 9
 
 # To copy a vector to a patch takes as long as to multiply it with so many filters.
 COPY_COST = 9
-
-# Patches that are filled at once, run by run: they should stay in the first cache.
-FEW_PATCHES = 16
 
 # Into how many chunks the work is cut; how much memory their sums may take, and how few pixels
 # are worth sums of their own.
@@ -111,6 +111,7 @@ class Scratch(NamedTuple):
     counts: np.ndarray  # pixels of each stretch
     seen: np.ndarray  # where in the window a stretch begins
     starts: np.ndarray  # where in the patches
+    ahead: np.ndarray  # what the next band will read
 
 
 def conv2d_grad_weight(
@@ -126,6 +127,8 @@ def conv2d_grad_weight(
     g = geometry(x.shape, weight_shape, stride, padding, dilation, groups)
     if g.pixels * g.taps * g.F == 0:
         return np.zeros(weight_shape, x.dtype)
+    if _should_sum_rows(g, x.dtype):
+        return conv_weight_rows.sum_rows(grad_out, x, weight_shape, g)
     g = _in_blocks(g, x.dtype)
     # Runs that are no whole vectors are read beyond their end, which only a copy allows.
     window = window_of(g, copied=g.channels % lanes(x.dtype) != 0)
@@ -145,6 +148,17 @@ def conv2d_grad_weight(
     if plan.slots > 1:
         _gather_loop.launch(sums.size, sums, g, plan, grad_weight.reshape(-1))
     return grad_weight
+
+
+@remembered
+def _should_sum_rows(g: Geometry, dtype: np.dtype) -> bool:
+    """Tell whether tiles of values by vectors of filters take less than patches."""
+    if g.groups > 1 or g.dilation_w > 1 or g.channels % lanes(dtype) == 0:
+        return False
+    patch = whole_vectors(g.taps, dtype)
+    copies = g.KH * (whole_vectors(g.KW * g.channels, dtype) + 1)
+    cost = patch * chunks_of(g.filters, TALL) * TALL + COPY_COST * copies
+    return conv_weight_rows.cost(g, dtype) < cost
 
 
 @remembered
@@ -182,6 +196,7 @@ def _plan(g: Geometry, window: Window, groups: int, dtype: np.dtype) -> Plan:
     band = chunks_of(pixels, min(g.OW, STRETCH))
     size = g.groups * tap_rows * row_vectors * filters * width * dtype.itemsize
     slots = max(min(CHUNKS, SLOT_BYTES // size, stretches, g.pixels // SLOT_PIXELS), 1)
+    slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
     block_parts = min(g.groups, chunks_of(CHUNKS, slots))
     filter_parts = min(chunks_of(filters, panel), chunks_of(CHUNKS, slots * block_parts))
     return Plan(
@@ -225,7 +240,7 @@ def _add_chunk(grad_out, x, g, window, plan, stretches, blocks, panels, sums):
     pixels = band * min(g.OW, STRETCH)
     values, patches, cotangents = x, x, grad_out
     if window.copied:
-        rows = _most_rows(g, window, plan, band)
+        rows = most_rows(g, window, chunks_of(band - 1, plan.row_stretches) + 1)
         size = (blocks[1] - blocks[0]) * rows * window.width * window.pixel
         values = empty_aligned(size + lanes_of(x), x)
     if plan.patched:
@@ -233,7 +248,8 @@ def _add_chunk(grad_out, x, g, window, plan, stretches, blocks, panels, sums):
     if plan.split:
         cotangents = empty_aligned((panels[1] - panels[0]) * pixels * plan.panel, x)
     places = np.empty((3, band), np.intp)
-    scratch = Scratch(values, patches, cotangents, places[0], places[1], places[2])
+    ahead = np.zeros(AHEAD, np.intp)
+    scratch = Scratch(values, patches, cotangents, places[0], places[1], places[2], ahead)
     for first in range(stretches[0], stretches[1], band):
         count = min(band, stretches[1] - first)
         fresh = first == stretches[0]
@@ -241,25 +257,17 @@ def _add_chunk(grad_out, x, g, window, plan, stretches, blocks, panels, sums):
 
 
 @body
-def _most_rows(g, window, plan, band):
-    """Return how many rows of the window a band may need."""
-    rows = chunks_of(band - 1, plan.row_stretches) + 1  # of output
-    images = chunks_of(rows - 1, g.OH)  # after the first
-    gap = max(window.height - g.OH * g.stride_h, 0)
-    return (rows - 1) * g.stride_h + images * gap + (g.KH - 1) * g.dilation_h + 1
-
-
-@body
 def _add_band(grad_out, x, g, window, plan, first, count, blocks, panels, fresh, scratch, sums):
     """Add what so many stretches contribute to a part of the sums, or make it if it is fresh."""
     width = lanes_of(x)
     top_row, rows = _place_stretches(g, window, plan, first, count, scratch)
-    first_pixel = first // plan.row_stretches * g.OW + first % plan.row_stretches * STRETCH
+    first_pixel = _pixels_before(g, plan, first)
     counts = scratch.counts[:count]
     pixels = counts.sum()
     size = rows * window.width * window.pixel
     if window.copied:
-        _fill_windows(x, g, window, blocks, top_row, rows, scratch.values)
+        fill_windows(x, g, window, blocks, top_row, rows, scratch.values)
+    _plan_ahead(grad_out, x, g, plan, first + count, count, blocks, panels, scratch.ahead)
     held = -1  # the group whose cotangents are copied
     for block in range(blocks[0], blocks[1]):
         group = block // plan.group_blocks
@@ -277,13 +285,41 @@ def _add_band(grad_out, x, g, window, plan, first, count, blocks, panels, fresh,
         starts, pixel = scratch.seen, g.stride_w * window.pixel
         down, right = window.down, width if window.runs == 1 else window.right
         if plan.patched:
-            _fill_patches(values, g, window, plan, count, scratch)
+            fill_patches(values, g, window, plan, count, scratch)
             values, starts, pixel = scratch.patches, scratch.starts, plan.patch * width
             down, right = 0, width
         _add_block(
             values, starts, pixel, down, right, cotangents, step, vector, counts, plan, block,
-            panels, fresh, sums,
+            panels, fresh, sums, scratch.ahead,
         )  # fmt: skip
+
+
+@body
+def _plan_ahead(grad_out, x, g, plan, first, count, blocks, panels, ahead):
+    """Ask for what the next stretches read, where it is most of what lies there."""
+    last = min(first + count, plan.stretches)
+    start, stop = _values_before(g, plan, first), _values_before(g, plan, last)
+    if g.stride_h > g.KH or 2 * (blocks[1] - blocks[0]) < g.groups:
+        stop = start
+    plan_ahead(ahead, x, start, stop)
+    start, stop = _pixels_before(g, plan, first) * g.F, _pixels_before(g, plan, last) * g.F
+    if 2 * (panels[1] - panels[0]) * plan.panel < g.F:
+        stop = start
+    plan_ahead(ahead, grad_out, start, stop)
+
+
+@body
+def _pixels_before(g, plan, stretch):
+    """Return the pixel of the output that a stretch begins with."""
+    return stretch // plan.row_stretches * g.OW + stretch % plan.row_stretches * STRETCH
+
+
+@body
+def _values_before(g, plan, stretch):
+    """Return where in x are the values that a stretch reads as the first one."""
+    row, ow = stretch // plan.row_stretches, stretch % plan.row_stretches * STRETCH
+    h = row % g.OH * g.stride_h - g.top + max((g.KH - 1) * g.dilation_h + 1 - g.stride_h, 0)
+    return ((row // g.OH * g.H + min(max(h, 0), g.H)) * g.W + ow * g.stride_w) * g.C
 
 
 @body
@@ -309,65 +345,6 @@ def _place_stretches(g, window, plan, first, count, scratch):
 
 
 @body
-def _fill_windows(x, g, window, blocks, top_row, rows, values):
-    """Copy the rows of the tall padded image, block by block."""
-    size, width = rows * window.width * window.pixel, lanes_of(x)
-    zero_run(values, (blocks[1] - blocks[0]) * size, width)  # the last run may be read beyond
-    if g.channels != width or g.groups == 1:
-        for block in range(blocks[0], blocks[1]):
-            fill_window(x, g, window, block, top_row, rows, values[(block - blocks[0]) * size :])
-        return
-    none = one = tile_zeros(1, 1, x)
-    start, stop = inside(-g.left, window.width, g.W)
-    for q in range(rows):  # the blocks of a pixel are neighbours in x: all are copied at once
-        n, h = (top_row + q) // window.height, (top_row + q) % window.height - g.top
-        at = ((n * g.H + h) * g.W - g.left) * g.C
-        for w in range(window.width):
-            to = (q * window.width + w) * width
-            for block in range(blocks[0], blocks[1]):
-                value = none
-                if 0 <= h < g.H and start <= w < stop:
-                    value = tile_load(one, x, at + w * g.C + block * width, 0)
-                tile_store(value, values, to, 0)
-                to += size
-
-
-@body
-def _fill_patches(values, g, window, plan, count, scratch):
-    """Copy the values under all taps side by side, for each pixel."""
-    pixel = g.stride_w * window.pixel
-    for i in range(count):
-        at, to = scratch.seen[i], scratch.starts[i]
-        for first in range(0, scratch.counts[i], FEW_PATCHES):
-            few = min(scratch.counts[i] - first, FEW_PATCHES)
-            _fill_few(values, at + first * pixel, few, g, window, plan, scratch.patches, to)
-            to += few * plan.patch * lanes_of(values)
-
-
-@body
-def _fill_few(values, seen, count, g, window, plan, patches, to):
-    """Copy a few patches, run by run.
-
-    Whole vectors are copied. What hangs over the end of a run is overwritten by the next one, and
-    what hangs over the end of a patch falls into the vectors between patches.
-    """
-    width, pixel = lanes_of(patches), g.stride_w * window.pixel
-    row = plan.patch * width
-    none = one = tile_zeros(1, 1, patches)
-    for p in range(count):
-        tile_store(none, patches, to + p * row + (plan.row_vectors - 1) * width, 0)
-    for kh in range(g.KH):
-        for run in range(window.runs):
-            at = seen + kh * window.down + run * window.right
-            for k in range(0, window.run, width):
-                for p in range(count):
-                    tile_store(
-                        tile_load(one, values, at + k + p * pixel, 0), patches, to + k + p * row, 0
-                    )
-            to += window.run
-
-
-@body
 def _split_panels(grad_out, at, g, pixels, panels, panel, cotangents):
     """Copy cotangents from ``at`` on, panel by panel, and fill up the last with zeros."""
     width = lanes_of(cotangents)
@@ -381,8 +358,9 @@ def _split_panels(grad_out, at, g, pixels, panels, panel, cotangents):
                 tile_store(tile_load(one, grad_out, at + k + i, 0), cotangents, to + i, 0)
             to += pixels * panel
         if whole < panels[1] - panels[0]:
-            copy_run(cotangents, to, grad_out, at + whole * panel, rest)
-            zero_run(cotangents, to + rest, panel - rest)
+            for i in range(0, panel, width):
+                held = tile_load_columns(one, grad_out, at + whole * panel + i, 0, rest - i)
+                tile_store(held, cotangents, to + i, 0)
         at += g.F
 
 
@@ -395,7 +373,7 @@ def _tile_width(vectors):
 @body
 def _add_block(
     values, starts, pixel, down, right, cotangents, step, vector, counts, plan, block, panels,
-    fresh, sums,
+    fresh, sums, ahead,
 ):  # fmt: skip
     """Run through the filters and the vectors under the taps, in tiles."""
     size = plan.filters * lanes_of(sums)  # of the sums of one vector
@@ -411,17 +389,17 @@ def _add_block(
                 if wide == 3:
                     _add_panel(
                         tile_zeros(TALL, 3, sums), 3 * lanes_of(sums), there, starts, pixel, right,
-                        here, step, counts, filters, fresh, sums, at,
+                        here, step, counts, filters, fresh, sums, at, ahead,
                     )  # fmt: skip
                 elif wide == 2:
                     _add_panel(
                         tile_zeros(TALL, 2, sums), 2 * lanes_of(sums), there, starts, pixel, right,
-                        here, step, counts, filters, fresh, sums, at,
+                        here, step, counts, filters, fresh, sums, at, ahead,
                     )  # fmt: skip
                 else:
                     _add_panel(
                         tile_zeros(TALL, 1, sums), lanes_of(sums), there, starts, pixel, right,
-                        here, step, counts, filters, fresh, sums, at,
+                        here, step, counts, filters, fresh, sums, at, ahead,
                     )  # fmt: skip
                 v += wide
                 at += wide * size
@@ -429,15 +407,20 @@ def _add_block(
 
 @body
 def _add_panel(
-    zeros, row, values, starts, pixel, right, cotangents, step, counts, filters, fresh, sums, at
-):
+    zeros, row, values, starts, pixel, right, cotangents, step, counts, filters, fresh, sums, at,
+    ahead,
+):  # fmt: skip
     """Add to the sums of a panel of filters, for one to three vectors: a few tiles."""
+    pixels = counts.sum()
     for f in range(filters[0], filters[1], TALL):
         tile = zeros if fresh else tile_load(zeros, sums, at + f * row, row)
         k = f - filters[0]
+        line, line_step = next_lines(ahead, pixels)
         for i in range(counts.size):
             v = starts[i]
             for _ in range(counts[i]):
+                ask(line)
+                line += line_step
                 tile = tile_outer(tile, cotangents, k, NEIGHBOUR, values, v, right)
                 v += pixel
                 k += step
@@ -456,6 +439,7 @@ def _gather_loop(sums, g, plan, grad_weight):
 def _gather(sums, g, plan, blocks, panels, grad_weight):
     """Add up the slots of some blocks and filters in their order, and put channels first."""
     patch = np.empty(plan.tap_rows * plan.row_vectors * lanes_of(sums), sums.dtype)
+    turned = np.empty(g.taps, sums.dtype)
     down = g.KW * g.channels if plan.tap_rows == 1 else plan.row_vectors * lanes_of(sums)
     for block in range(blocks[0], blocks[1]):
         group, c = block // plan.group_blocks, block % plan.group_blocks * g.channels
@@ -463,11 +447,13 @@ def _gather(sums, g, plan, blocks, panels, grad_weight):
             _sum_slots(sums, plan, block, f, patch)
             to = (group * g.filters + f) * plan.group_blocks * g.channels + c
             to *= g.KH * g.KW
-            for channel in range(g.channels):
-                for kh in range(g.KH):
-                    for kw in range(g.KW):
-                        grad_weight[to] = patch[kh * down + kw * g.channels + channel]
-                        to += 1
+            for kh in range(g.KH):
+                for kw in range(g.KW):
+                    at, tap = kh * down + kw * g.channels, kh * g.KW + kw
+                    for channel in range(g.channels):
+                        turned[channel * g.KH * g.KW + tap] = patch[at + channel]
+            # In whole vectors: far more lines are on their way to memory than value by value.
+            copy_run(grad_weight, to, turned, 0, g.taps)
 
 
 @body

@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels._jit import body
+from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._layout import remembered
 from minigrad.kernels._runs import copy_run, zero_run
-from minigrad.kernels._simd import ROWS
+from minigrad.kernels._simd import ROWS, lanes_of, tile_load, tile_store, tile_zeros
 from minigrad.kernels.conv_geometry import Geometry, inside
 
 # The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
@@ -108,6 +108,14 @@ def empty_aligned(size, like):
 
 
 @body
+def most_rows(g, window, rows):
+    """Return how many rows of the window some rows of output may need."""
+    images = chunks_of(rows - 1, g.OH)  # after the first
+    gap = max(window.height - g.OH * g.stride_h, 0)
+    return (rows - 1) * g.stride_h + images * gap + (g.KH - 1) * g.dilation_h + 1
+
+
+@body
 def fill_window(x, g, window, group, top_row, rows, values):
     """Copy rows of the tall padded image, for one group of channels, from ``top_row`` on."""
     channels, row = g.channels, window.width * window.pixel
@@ -128,6 +136,32 @@ def fill_window(x, g, window, group, top_row, rows, values):
             zero_run(values, to, (window.width - stop) * window.pixel)
         else:
             zero_run(values, to, row)
+
+
+@body
+def fill_windows(x, g, window, blocks, top_row, rows, values):
+    """Copy rows of the tall padded image, for some blocks of channels one after the other."""
+    size, width = rows * window.width * window.pixel, lanes_of(x)
+    count = blocks[1] - blocks[0]
+    zero_run(values, count * size, width)  # the last run may be read beyond
+    if g.channels != width or g.groups == 1:
+        for i in range(count):
+            fill_window(x, g, window, blocks[0] + i, top_row, rows, values[i * size :])
+        return
+    none = one = tile_zeros(1, 1, x)
+    start, stop = inside(-g.left, window.width, g.W)
+    for q in range(rows):  # the blocks of a pixel are neighbours in x: all are copied at once
+        n, h = (top_row + q) // window.height, (top_row + q) % window.height - g.top
+        at = ((n * g.H + h) * g.W - g.left) * g.C + blocks[0] * width
+        row = q * window.width * width
+        for w in range(window.width):
+            if 0 <= h < g.H and start <= w < stop:
+                for i in range(count):
+                    held = tile_load(one, x, at + w * g.C + i * width, 0)
+                    tile_store(held, values, row + w * width + i * size, 0)
+            else:
+                for i in range(count):
+                    tile_store(none, values, row + w * width + i * size, 0)
 
 
 def tile_for(length: int, vectors: int) -> tuple[int, int]:

@@ -1,0 +1,80 @@
+"""Reading ahead: memory is asked for while tiles are summed, and has come when it is copied.
+
+A loop of products leaves the ways to memory idle, and a loop of copies the units of arithmetic. So
+a loop over pixels asks for one line of the cache at each step, of what will be needed next::
+
+    for i in range(stretches):
+        line, step = next_lines(ahead, pixels[i])
+        for _ in range(pixels[i]):
+            ask(line)
+            line += step
+            ...
+
+An address that nothing lives at is no error: the processor forgets it.
+"""
+
+from typing import Any
+
+import numba
+import numba.extending
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from minigrad.kernels._jit import body
+
+__all__ = ["AHEAD", "ask", "next_lines", "plan_ahead"]
+
+# Any: as in _simd.py.
+config: Any = numba.config
+intrinsic: Any = numba.extending.intrinsic
+
+# What the cache holds and moves as one.
+LINE_BYTES = 64
+
+# Where in its array ``ahead`` keeps two runs of lines: the address of the first, and how many.
+FIRST, LINES, THEN, THEN_LINES, AHEAD = range(5)
+
+
+@intrinsic
+def ask(typing_context, address):
+    """Bring the line at an address to the second cache, some time."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        name = "llvm.prefetch.p0"
+        module = builder.module
+        prefetch = module.globals.get(name) or ir.Function(module, kind, name)
+        place = builder.inttoptr(args[0], pointer)
+        builder.call(prefetch, [place, number(0), number(2), number(1)])  # read; second; data
+        return context.get_dummy_value()
+
+    return types.void(types.intp), emit
+
+
+if config.DISABLE_JIT:
+    from minigrad.kernels._simd_plain import ask
+
+
+@body
+def plan_ahead(ahead, array, first, stop):
+    """Ask for the values of an array from ``first`` up to ``stop``, after what is asked for."""
+    address = np.intp(array.ctypes.data) + first * array.itemsize
+    lines = -(-max(stop - first, 0) * array.itemsize // LINE_BYTES)
+    ahead[FIRST], ahead[THEN] = ahead[THEN], address
+    ahead[LINES], ahead[THEN_LINES] = ahead[THEN_LINES], lines
+
+
+@body
+def next_lines(ahead, count):
+    """Take so many lines: return the address of the first, and the step from line to line."""
+    if ahead[LINES] <= 0:
+        ahead[FIRST], ahead[LINES] = ahead[THEN], ahead[THEN_LINES]
+        ahead[THEN_LINES] = 0
+    if ahead[LINES] <= 0:  # all is asked for: ask for what is surely there, which costs nothing
+        return np.intp(ahead.ctypes.data), np.intp(0)
+    line = ahead[FIRST]
+    ahead[FIRST] += count * LINE_BYTES
+    ahead[LINES] -= count
+    return line, np.intp(LINE_BYTES)

@@ -1,0 +1,46 @@
+"""Patches: the values under all taps of a filter side by side, for each pixel of a band.
+
+What a filter row sees is a run in the window, and a patch is all of a pixel's runs in one row. It
+fills vectors where runs do not, and is read in one direction.
+"""
+
+from minigrad.kernels._jit import body
+from minigrad.kernels._simd import lanes_of, tile_load, tile_store, tile_zeros
+
+# Patches that are filled at once, run by run: they should stay in the first cache.
+FEW_PATCHES = 16
+
+
+@body
+def fill_patches(values, g, window, plan, count, scratch):
+    """Copy the values under all taps side by side, for each pixel."""
+    pixel = g.stride_w * window.pixel
+    for i in range(count):
+        at, to = scratch.seen[i], scratch.starts[i]
+        for first in range(0, scratch.counts[i], FEW_PATCHES):
+            few = min(scratch.counts[i] - first, FEW_PATCHES)
+            _fill_few(values, at + first * pixel, few, g, window, plan, scratch.patches, to)
+            to += few * plan.patch * lanes_of(values)
+
+
+@body
+def _fill_few(values, seen, count, g, window, plan, patches, to):
+    """Copy a few patches, run by run.
+
+    Whole vectors are copied. What hangs over the end of a run is overwritten by the next one, and
+    what hangs over the end of a patch falls into the vectors between patches.
+    """
+    width, pixel = lanes_of(patches), g.stride_w * window.pixel
+    row = plan.patch * width
+    none = one = tile_zeros(1, 1, patches)
+    for p in range(count):
+        tile_store(none, patches, to + p * row + (plan.row_vectors - 1) * width, 0)
+    for kh in range(g.KH):
+        for run in range(window.runs):
+            at = seen + kh * window.down + run * window.right
+            for k in range(0, window.run, width):
+                for p in range(count):
+                    tile_store(
+                        tile_load(one, values, at + k + p * pixel, 0), patches, to + k + p * row, 0
+                    )
+            to += window.run
