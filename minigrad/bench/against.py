@@ -1,6 +1,6 @@
 """Torch's side of the cases: the same arrays, in both layouts, by the calls torch itself makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,17 +45,18 @@ class Torch:
 
     def tensors(self, *arrays: np.ndarray) -> dict[str, list[Any]]:
         """The arrays in both layouts; where none has four axes and is an image, there is one."""
-        torch = self.torch
-        plain = [torch.from_numpy(np.asarray(array, order="C")) for array in arrays]
-        found = {DEFAULT: plain}
-        if any(tensor.ndim == 4 for tensor in plain):
-            found = {CHANNELS_LAST: [self._channels_last(tensor) for tensor in plain], **found}
+        found = {DEFAULT: self._copies(self.torch.contiguous_format, arrays)}
+        if any(array.ndim == 4 for array in arrays):
+            found = {CHANNELS_LAST: self._copies(self.torch.channels_last, arrays), **found}
         return found
 
-    def _channels_last(self, tensor: Any) -> Any:
-        if tensor.ndim != 4:
-            return tensor.clone()
-        return tensor.contiguous(memory_format=self.torch.channels_last)
+    def _copies(self, layout: Any, arrays: Sequence[np.ndarray]) -> list[Any]:
+        """Copy the arrays to memory of torch's own, which is aligned as torch wants it."""
+        plain = self.torch.contiguous_format
+        return [
+            self.torch.from_numpy(array).clone(memory_format=layout if array.ndim == 4 else plain)
+            for array in arrays
+        ]
 
     def both(self, make: Callable[..., Callable[[], Any]], *arrays: np.ndarray) -> Contenders:
         """One contender for each layout; nothing requires a gradient, so no graph is recorded."""

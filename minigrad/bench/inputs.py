@@ -8,6 +8,7 @@ from minigrad import kernels
 from minigrad.bench.case import Draw
 from minigrad.bench.shapes import parse_shape
 from minigrad.core.errors import ArgumentError
+from minigrad.kernels._layout import channels_last, empty_channels_last
 
 __all__ = ["drawn", "image_shape", "sized", "twin", "wide"]
 
@@ -17,11 +18,16 @@ _LARGE = 16 << 20
 
 
 def drawn(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw an array; four axes are images (N, C, H, W), in channels-last memory."""
+    """Draw an array; four axes are images (N, C, H, W), where networks have theirs in memory.
+
+    That is channels-last, in memory of the pool: vectors of an array that NumPy makes lie across
+    two lines of the cache each.
+    """
     if len(shape) != 4:
         return draw(rng, shape)
-    N, C, H, W = shape
-    return draw(rng, (N, H, W, C)).transpose(0, 3, 1, 2)
+    images = empty_channels_last(shape, np.dtype(np.float32))
+    channels_last(images)[...] = draw(rng, (shape[0], *shape[2:], shape[1]))
+    return images
 
 
 def twin(name: str, *args: Any) -> list[np.ndarray]:
