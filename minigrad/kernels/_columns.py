@@ -63,17 +63,33 @@ def _value_columns(sums, x, j, width):
 
 
 @body
+def _pile(x, at, rows, sums):
+    """Add some rows of a block, which begin at ``at``, to the sums."""
+    width, one = sums.size, tile_zeros(1, 1, x)
+    for j in range(0, width, lanes_of(x)):
+        total = tile_load(one, sums, j, 0)
+        for row in range(rows):
+            total = tile_add(total, tile_load(one, x, at + row * width + j, 0))
+        tile_store(total, sums, j, 0)
+
+
+@body
 def sum_values(x, sums):
     """Set the sums of each column of a block."""
-    step, j = lanes_of(x), 0
-    while j + 8 * step <= sums.size:
-        tile_store(_value_columns(tile_zeros(1, 8, x), x, j, sums.size), sums, j, 0)
-        j += 8 * step
-    while j + 4 * step <= sums.size:
-        tile_store(_value_columns(tile_zeros(1, 4, x), x, j, sums.size), sums, j, 0)
+    step, j, width = lanes_of(x), 0, sums.size
+    if width > 8 * step:  # too many for registers: in the order of memory, which is read ahead
+        sums[:] = 0
+        whole = x.size // (4 * width) * (4 * width)
+        for at in range(0, whole, 4 * width):
+            _pile(x, at, 4, sums)
+        for at in range(whole, x.size, width):
+            _pile(x, at, 1, sums)
+        return
+    while j + 4 * step <= width:
+        tile_store(_value_columns(tile_zeros(1, 4, x), x, j, width), sums, j, 0)
         j += 4 * step
-    while j < sums.size:
-        tile_store(_value_columns(tile_zeros(1, 1, x), x, j, sums.size), sums, j, 0)
+    while j < width:
+        tile_store(_value_columns(tile_zeros(1, 1, x), x, j, width), sums, j, 0)
         j += step
 
 

@@ -25,10 +25,13 @@ _ROWS = 64
 # Values of a part of an image, and of a chunk: small enough to be shared.
 _PART = 32_768
 
+# Parts that all images together are cut into: whole images are shared where there are many.
+_PARTS = 16
+
 
 def _parts(N: int, C: int, P: int) -> tuple[int, int]:
     """Return into how many parts an image of P pixels is cut, and of how many chunks they are."""
-    parts = min(P, chunks_of(P * C, _PART))
+    parts = 1 if P <= _ROWS else min(P, chunks_of(P * C, _PART), chunks_of(_PARTS, max(1, N)))
     return parts, min(N * parts, chunks_of(N * P * C, _PART))
 
 
@@ -45,13 +48,14 @@ def _sum_pixels(x, width, sums):
     """Set the sum of each channel over some pixels."""
     C = sums.size
     block, whole = _ROWS * width, x.size // width * width
-    row, total = np.empty(width, x.dtype), np.zeros(width)
+    row, total = np.empty(width, x.dtype), sums if width == C else np.empty(width)
+    total[:] = 0
     for at in range(0, whole, block):
         sum_values(x[at : min(at + block, whole)], row)
         add_row(total, row)
     for at in range(whole, x.size, C):
         add_row(total[:C], x[at : at + C])
-    for c in range(C):
+    for c in range(C if width > C else 0):
         sums[c] = folded(total, c, C)
 
 
@@ -69,7 +73,11 @@ def _sums_loop(x, P, width, parts, chunks, out):
         first, last = chunk_bounds(chunk, chunks, N * parts)
         for i in range(first, last):
             _, start, stop = _place(i, parts, P)
-            _sum_pixels(x[start * C : stop * C], width, slots[i])
+            part = x[start * C : stop * C]
+            if P <= _ROWS and width == C:  # one block and nothing to fold: no float64 is needed
+                sum_values(part, out[i])
+                continue
+            _sum_pixels(part, width, slots[i])
             if parts == 1:
                 _round(slots[i], out[i])
     for n in range(N if parts > 1 else 0):
