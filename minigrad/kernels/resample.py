@@ -1,69 +1,77 @@
 """Average pooling and interpolation: rows are mixed, then columns, one output row at a time.
 
 An input row is W * C values side by side and a pixel is C of them. Both are *runs*, and both steps
-add up weighted runs. Rows and columns apart cost KH + KW additions a value where a window costs
-KH * KW, and the line between the two steps stays in the cache.
+add up weighted runs, some vectors of them in registers until all are in. Rows and columns apart
+cost KH + KW additions a value where a window costs KH * KW, and the line between the two steps
+stays in the cache.
 """
 
 import numpy as np
 
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import channels_last, empty_channels_last
+from minigrad.kernels._layout import empty_channels_last, flat_channels_last
+from minigrad.kernels._runs import aligned_empty
+from minigrad.kernels._simd import lanes_of, tile_outer, tile_store, tile_zeros
 from minigrad.kernels.taps import Taps
 
 
 @body
-def _add_four(runs, sources, weights, out):
-    """Add four weighted runs, one after the other."""
-    run0, run1, run2, run3 = runs[sources[0]], runs[sources[1]], runs[sources[2]], runs[sources[3]]
-    weight0, weight1, weight2, weight3 = weights[0], weights[1], weights[2], weights[3]
-    for j in range(out.size):
-        total = out[j] + weight0 * run0[j]
-        total = total + weight1 * run1[j]
-        total = total + weight2 * run2[j]
-        out[j] = total + weight3 * run3[j]
+def _mix_vectors(total, x, at, step, sources, weights, first, last):
+    """Add some vectors of each run, weighted, to a tile; runs begin ``step`` values apart."""
+    width = lanes_of(x)
+    for k in range(first, last):
+        total = tile_outer(total, weights, k, 0, x, at + sources[k] * step, width)
+    return total
 
 
 @body
-def _mix(runs, taps, i, out):
-    """Set ``out`` to the weighted sum of those runs that entry i of the output reads."""
-    starts, sources, weights = taps
-    first, last = starts[i], starts[i + 1]
-    if first == last:
-        out[:] = 0
-        return
-    run, weight = runs[sources[first]], weights[first]
-    for j in range(out.size):
-        out[j] = weight * run[j]
-    k = first + 1
-    while k + 4 <= last:  # four at a time, for the sum is read and written each time
-        _add_four(runs, sources[k : k + 4], weights[k : k + 4], out)
-        k += 4
-    while k < last:
-        run, weight = runs[sources[k]], weights[k]
-        for j in range(out.size):
-            out[j] += weight * run[j]
-        k += 1
+def _mix_value(x, at, step, sources, weights, first, last):
+    """Add one value of each run, weighted."""
+    total = weights.dtype.type(0)
+    for k in range(first, last):
+        total += weights[k] * x[at + sources[k] * step]
+    return total
 
 
 @body
-def _resample_rows(x, W, rows, columns, first, last, out):
+def _mix(x, at, count, sources, weights, first, last, out, to):
+    """Set ``count`` values of ``out`` to the sum of some runs, weighted."""
+    width, j = lanes_of(x), 0
+    while j + 4 * width <= count:
+        tile = _mix_vectors(tile_zeros(1, 4, x), x, at + j, count, sources, weights, first, last)
+        tile_store(tile, out, to + j, 0)
+        j += 4 * width
+    while j < count and count >= width:
+        j = min(j, count - width)  # the last vector may begin within the one before
+        one = _mix_vectors(tile_zeros(1, 1, x), x, at + j, count, sources, weights, first, last)
+        tile_store(one, out, to + j, 0)
+        j += width
+    while j < count:
+        out[to + j] = _mix_value(x, at + j, count, sources, weights, first, last)
+        j += 1
+
+
+@body
+def _resample_rows(x, size, rows, columns, first, last, out):
     """Compute the output rows from ``first`` up to ``last``, counted through all images."""
-    _, OH, OW, C = out.shape
-    line = np.empty(W * C, x.dtype)
-    pixels = line.reshape(W, C)
+    H, W, C = size
+    row_starts, row_sources, row_weights = rows
+    starts, sources, weights = columns
+    OH, OW = row_starts.size - 1, starts.size - 1
+    line = aligned_empty(W * C, x)
     for i in range(first, last):
-        n, oh = i // OH, i % OH
-        _mix(x[n], rows, oh, line)
+        at, top, bottom = i // OH * H * W * C, row_starts[i % OH], row_starts[i % OH + 1]
+        _mix(x, at, W * C, row_sources, row_weights, top, bottom, line, 0)
         for ow in range(OW):
-            _mix(pixels, columns, ow, out[n, oh, ow])
+            left, right = starts[ow], starts[ow + 1]
+            _mix(line, 0, C, sources, weights, left, right, out, (i * OW + ow) * C)
 
 
 @kernel
-def _resample_loop(x, W, rows, columns, chunks, out):
+def _resample_loop(x, size, rows, columns, all_rows, chunks, out):
     for chunk in prange(chunks):
-        first, last = chunk_bounds(chunk, chunks, out.shape[0] * out.shape[1])
-        _resample_rows(x, W, rows, columns, first, last, out)
+        first, last = chunk_bounds(chunk, chunks, all_rows)
+        _resample_rows(x, size, rows, columns, first, last, out)
 
 
 def resample2d(x: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
@@ -74,12 +82,13 @@ def resample2d(x: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
     work = max(x.size, out.size)
     _resample_loop.launch(
         work,
-        channels_last(x).reshape(N, H, W * C),
-        W,
+        flat_channels_last(x),
+        (H, W, C),
         _typed(rows, x.dtype),
         _typed(columns, x.dtype),
+        N * rows.size,
         min(N * rows.size, chunks_of(work, CHUNK)),
-        channels_last(out),
+        flat_channels_last(out),
     )
     return out
 

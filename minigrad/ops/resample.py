@@ -5,6 +5,7 @@ the rows and another on the columns (:func:`minigrad.kernels.resample2d`); backw
 both transposed.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,27 @@ class Upsample(Function):
     """y = interpolated entries of x."""
 
     @staticmethod
-    def forward(ctx: Any, x: np.ndarray, *, rows: Taps, columns: Taps) -> np.ndarray:
-        _, _, H, W = x.shape
-        ctx.transposed = rows.transposed(H), columns.transposed(W)
-        return kernels.resample2d(x, rows, columns)
+    def forward(
+        ctx: Any, x: np.ndarray, *, rows: tuple[Taps, Taps], columns: tuple[Taps, Taps]
+    ) -> np.ndarray:
+        ctx.transposed = rows[1], columns[1]
+        return kernels.resample2d(x, rows[0], columns[0])
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
         return kernels.resample2d(grad_out, *ctx.transposed)
+
+
+@functools.lru_cache(maxsize=64)
+def _matrices(
+    mode: str, align_corners: bool, size_in: int, size_out: int, step: float
+) -> tuple[Taps, Taps]:
+    """Return the matrix that acts on one axis, and its transpose."""
+    if mode == "nearest":
+        taps = _nearest(size_in, size_out, step)
+    else:
+        taps = _bilinear(size_in, size_out, step, align_corners)
+    return taps, taps.transposed(size_in)
 
 
 def _nearest(size_in: int, size_out: int, step: float) -> Taps:
@@ -188,11 +202,11 @@ def upsample(
             "out, or pass mode='bilinear'."
         )
     out_size, steps = _geometry(x.shape, scale_factor, size)
-    taps = [
-        _nearest(*axis) if mode == "nearest" else _bilinear(*axis, align_corners)
+    rows, columns = (
+        _matrices(mode, bool(align_corners), *axis)
         for axis in zip(x.shape[2:], out_size, steps, strict=True)
-    ]
-    return Upsample.apply(x, rows=taps[0], columns=taps[1])
+    )
+    return Upsample.apply(x, rows=rows, columns=columns)
 
 
 def _geometry(
