@@ -58,6 +58,12 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
 
 
 @body
+def _add(x, y, out):
+    for i in range(x.size):
+        out[i] = x[i] + y[i]
+
+
+@body
 def _add_marked(x, y, mask, out):
     """Write x and the marked of y, a row at a time while it is in the nearest cache."""
     for at in range(0, x.size, _ROW):
@@ -73,8 +79,7 @@ def _add_loop(x, y, mask, out, chunks):
         if mask.size:
             _add_marked(x[part], y[part], mask[marks], out[part])
         else:
-            # Slices, not out[start + i]: an index that might count from the end stops vectors.
-            out[part] = x[part] + y[part]
+            _add(x[part], y[part], out[part])
 
 
 def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
