@@ -12,6 +12,10 @@ panel needs of b, a block of rows at a time, and multiplies its rows of a with i
     |......:......|  @  |.........|##|.....|   =   |.........|##|.....|  rows of the chunk
     |######:######|     |         |##|     |       |         |##|     |
     +------+------+     +---------+--+-----+       +---------+--+-----+
+
+With few rows, as one image gives, packing would take longer than the product. They are multiplied
+with b as it lies: where its rows lie in one piece, by the same tiles; where its columns do, as the
+weight of a linear layer, each value of out is the sum of one row times one column.
 """
 
 import numpy as np
@@ -24,12 +28,13 @@ from minigrad.kernels._simd import (
     VECTORS,
     lanes,
     lanes_of,
+    tile_by_lane,
     tile_gather,
     tile_load,
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.gemm import ADD, OVERWRITE, multiply
+from minigrad.kernels.gemm import ADD, FEW, OVERWRITE, multiply
 
 # Rows of b that are packed at once: a block of a panel stays in the second cache.
 DEPTH = 1024
@@ -37,14 +42,23 @@ DEPTH = 1024
 # Into how many chunks a product with few panels is cut.
 CHUNKS = 16
 
+# Columns in a chunk of a product with few rows.
+DOTS = 32
+
 
 def matrix_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return a @ b."""
     (M, K), N = a.shape, b.shape[1]
+    left, right = _flat(a), _flat(b)
+    out = _pool.empty((M, N), a.dtype)
+    if left[2] == right[1] == 1 and min(M, N) <= FEW:  # few columns are few rows of the transpose
+        rows, columns = (*left[:2], M, N), (right[0], right[2], N, 1)
+        few, many = (rows, columns) if M <= N else (columns, rows)
+        _dots_loop.launch(M * K * N, *few, *many, K, out.reshape(-1))
+        return out
     panels = max(chunks_of(N, VECTORS * lanes(a.dtype)), 1)
     parts = max(min(chunks_of(CHUNKS, panels), M // (4 * ROWS)), 1)
-    out = _pool.empty((M, N), a.dtype)
-    _product_loop.launch(M * K * N, *_flat(a), *_flat(b), M, K, N, parts, out.reshape(-1))
+    _product_loop.launch(M * K * N, *left, *right, M, K, N, parts, out.reshape(-1))
     return out
 
 
@@ -76,14 +90,19 @@ def _product_panel(M, K, N, column, a, a_row, a_column, b, b_row, b_column, out)
     packed = aligned_empty(min(K, DEPTH) * vectors * width, out)
     sums, row = out[column:], N
     whole = columns == vectors * width
+    near = whole and b_column == 1 and M <= FEW
     if not whole:  # tiles are stored in whole vectors: beside out, then
         sums, row = aligned_empty(M * vectors * width, out), vectors * width
     for k in range(0, max(K, 1), DEPTH):  # once at least: an empty sum is zero
         depth = min(DEPTH, K - k)
-        _pack(b, k * b_row + column * b_column, b_row, b_column, depth, columns, packed)
+        block, step = packed, vectors * width
+        if near:
+            block, step = b[k * b_row + column :], b_row
+        else:
+            _pack(b, k * b_row + column * b_column, b_row, b_column, depth, columns, packed)
         multiply(
             M, vectors, depth, a[k * a_column :], a_row, a_column,
-            packed, width, vectors * width, sums, row, ADD if k > 0 else OVERWRITE,
+            block, width, step, sums, row, ADD if k > 0 else OVERWRITE,
         )  # fmt: skip
     if not whole:
         for m in range(M):
@@ -105,3 +124,46 @@ def _pack(b, at, b_row, b_column, rows, columns, packed):
             tile_store(held, packed, to, 0)
             to += width
         at += b_row
+
+
+@kernel
+def _dots_loop(few, few_step, rows, few_out, many, many_step, columns, many_out, K, out):
+    chunks = max(columns // DOTS, 1)
+    for chunk in prange(chunks):
+        first, last = chunk_bounds(chunk, chunks, columns)
+        sums = np.empty(FEW * lanes_of(out), out.dtype)
+        for row in range(rows):
+            _dots(
+                few[row * few_step :], many, many_step, first, last, K, sums,
+                out[row * few_out :], many_out,
+            )  # fmt: skip
+
+
+@body
+def _dots(x, y, y_step, first, last, K, sums, out, out_step):
+    """Multiply a row with the columns from ``first`` up to ``last``."""
+    several, one = tile_zeros(FEW, 1, out), tile_zeros(1, 1, out)
+    n = first
+    while n + FEW <= last:
+        _columns(several, FEW, x, y[n * y_step :], y_step, K, sums, out[n * out_step :], out_step)
+        n += FEW
+    while n < last:
+        _columns(one, 1, x, y[n * y_step :], y_step, K, sums, out[n * out_step :], out_step)
+        n += 1
+
+
+@body
+def _columns(held, columns, x, y, y_step, K, sums, out, out_step):
+    """Multiply a row with some columns: whole vectors first, their lanes summed, then the rest."""
+    width = lanes_of(out)
+    whole = K // width * width
+    for k in range(0, whole, width):
+        held = tile_by_lane(held, y, k, y_step, x, k)
+    tile_store(held, sums, 0, width)
+    for n in range(columns):
+        total = sums[n * width]
+        for lane in range(1, width):
+            total += sums[n * width + lane]
+        for k in range(whole, K):
+            total += x[k] * y[n * y_step + k]
+        out[n * out_step] = total

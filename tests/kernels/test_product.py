@@ -55,10 +55,11 @@ def test_a_nan_stays_in_its_row():
     assert np.isfinite(np.delete(out, 3, axis=0)).all()
 
 
-def test_the_bits_do_not_depend_on_threads(pool_of_four, fast_kernels):
+@pytest.mark.parametrize(("M", "K", "N"), [(150, 90, 43), (2, 700, 190)])
+def test_the_bits_do_not_depend_on_threads(M, K, N, pool_of_four, fast_kernels):
     rng = np.random.default_rng(2)
-    a = rng.standard_normal((150, 90)).astype(np.float32)
-    b = rng.standard_normal((90, 43)).astype(np.float32)
+    a = rng.standard_normal((M, K)).astype(np.float32)
+    b = rng.standard_normal((N, K)).astype(np.float32).T
     results = []
     for threads in pool_of_four:
         kernels.set_num_threads(threads)
