@@ -66,11 +66,12 @@ from minigrad.kernels.conv_window import (
 )
 from minigrad.kernels.gemm import whole_vectors
 
-# A chunk's window and outputs should stay in the second cache while all filters pass.
-CHUNK_BYTES = 256 * 1024
+# A chunk's window and outputs should stay in the second cache while all filters pass. Chunks that
+# copy no window may be small: what they read should stay in the first cache.
+CHUNK_BYTES, UNCOPIED_BYTES = 256 * 1024, 24 * 1024
 
-# Fewer pixels than this do not pay for reading weights from memory.
-LEAST_PIXELS = 196
+# Fewer pixels than this do not pay for reading weights from memory, and from the second cache.
+LEAST_PIXELS, LEAST_UNCOPIED = 196, 98
 
 # Into how many chunks a small problem is cut.
 CHUNKS = 16
@@ -249,6 +250,8 @@ def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
     strips = g.N * g.OH * row_strips
     pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * itemsize
     pixels = max(CHUNK_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
+    if not window.copied:
+        pixels = max(UNCOPIED_BYTES // max(g.channels * itemsize, 1), LEAST_UNCOPIED)
     tiles = strips_in(vectors, wide)
     # Rather chunks over the filters than chunks of few pixels that all read all weights.
     fair = min(LEAST_PIXELS // height, chunks_of(strips, chunks_of(CHUNKS, max(tiles, 1))))
