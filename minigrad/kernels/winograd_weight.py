@@ -94,7 +94,7 @@ def conv2d_grad_weight(
         return np.zeros(weight_shape, x.dtype)
     plan = _plan(g)
     partial = np.empty((plan.parts, *weight_shape), x.dtype)
-    _sums_loop.launch(
+    _grad_weight_loop.launch(
         g.pixels * g.taps * g.F, flat_channels_last(x), flat_channels_last(grad_out),
         POINTS[OUTPUTS], g, plan, partial.reshape(-1),
     )  # fmt: skip
@@ -130,7 +130,7 @@ def _block(size: int, most: int, step: int) -> int:
 
 
 @kernel
-def _sums_loop(x, grad_out, points, g, plan, partial):
+def _grad_weight_loop(x, grad_out, points, g, plan, partial):
     for chunk in prange(plan.filter_blocks * plan.channel_blocks * plan.parts):
         block, part = chunk // plan.parts, chunk % plan.parts
         f = block // plan.channel_blocks * plan.filters
