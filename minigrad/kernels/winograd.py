@@ -34,11 +34,13 @@ Source: Lavin and Gray, Fast algorithms for convolutional neural networks (2016)
 points, Barabasz et al., Error analysis and improving the accuracy of Winograd convolution (2020).
 """
 
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from minigrad.kernels import _pool
+from minigrad.kernels._ahead import ask
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._runs import aligned_empty
@@ -69,6 +71,9 @@ BLOCK_TILES = 32
 
 # Blocks come in multiples of this, so that threads have the same number of them.
 CHUNKS = 8
+
+# What a block costs by itself, in rows of registers.
+BLOCK_COST = 8
 
 # Channels in a chunk of filters.
 CHANNELS = 16
@@ -186,20 +191,31 @@ def _plan(g: Geometry) -> Plan:
     by_filters = rows * row_tiles <= vectors * width
     tiles = BLOCK_TILES
     if not by_filters:
-        tiles = max(BLOCK_BYTES // (patch * patch * 4 * (g.C + VECTORS * width)), 1)
-    blocks = max(chunks_of(rows * row_tiles, tiles), 1)
-    if not by_filters:
-        blocks = chunks_of(blocks, CHUNKS) * CHUNKS
-    block = max(chunks_of(rows, blocks), 1)
+        tiles = BLOCK_BYTES // (patch * patch * 4 * (g.C + VECTORS * width))
+    most = max(tiles // max(row_tiles, 1), 1)
+    block, height = _block_of_rows(rows, row_tiles, most, 1 if by_filters else CHUNKS)
     chunks = vectors // VECTORS if by_filters else chunks_of(rows, block)
     tiles = block * row_tiles
-    height = min(ROWS, LOW, key=lambda height: chunks_of(tiles, height) * (height + 1))
     point = chunks_of(g.C, width) * width
     return Plan(
         outputs, patch, image_rows, row_tiles, rows, block, height,
         chunks_of(tiles, height) * height, vectors, int(by_filters), chunks,
         point, patch * patch * point + width,  # not a power of two, of which a cache holds few
     )  # fmt: skip
+
+
+def _block_of_rows(rows: int, row_tiles: int, most: int, shared: int) -> tuple[int, int]:
+    """Choose how many rows of tiles make a block, and how high a tile of registers is.
+
+    Blocks come ``shared`` at a time.
+    """
+
+    def cost(choice: tuple[int, int]) -> int:
+        block, height = choice
+        blocks = chunks_of(chunks_of(rows, block), shared) * shared
+        return blocks * (chunks_of(block * row_tiles, height) * (height + 1) + BLOCK_COST)
+
+    return min(product(range(most, 0, -1), (ROWS, LOW)), key=cost)
 
 
 @kernel
@@ -306,10 +322,13 @@ def _multiply(zeros, height, tiles, C, patches, a_at, a_tile, filters, b_at, sum
     """Multiply the matrices of one point: tiles by channels, and channels by a pair of vectors."""
     width = lanes_of(sums)
     pair = VECTORS * width
+    next_filters = np.intp(filters.ctypes.data) + (b_at + C * pair) * filters.itemsize
     for first in range(0, tiles, height):
         total = zeros
         at = a_at + first * a_tile
         for c in range(C):
+            for v in range(VECTORS):  # the filters of the next point
+                ask(next_filters + (c * pair + v * width) * filters.itemsize)
             total = tile_outer(total, patches, at + c, a_tile, filters, b_at + c * pair, width)
         tile_store(total, sums, to + first * to_tile, to_tile)
 
