@@ -4,6 +4,12 @@
     python benchmarks/readme_table.py benchmarks/results/bench.json           # print it
     python benchmarks/readme_table.py benchmarks/results/bench.json --write   # into README.md
 
+Rows of further runs take the place of those they measure again. So the networks come to compete
+with torch.compile, which needs more than the five minutes of the whole run::
+
+    minigrad bench models --against torch --torch-compile --minutes 15 --out runs/compiled
+    python benchmarks/readme_table.py benchmarks/results/bench.json runs/compiled/bench.json
+
 The table takes the place of whatever stands between the lines
 
     <!-- benchmark table: begin -->
@@ -53,6 +59,13 @@ def table(record: dict[str, Any]) -> str:
     if record["stability"]["unstable"]:
         lines += ["", "Other programs ran on the machine meanwhile; the times scatter."]
     return "\n".join(lines) + "\n"
+
+
+def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first run, with the rows that later ones measured again in the place of its own."""
+    again = {row["name"]: row for record in records[1:] for row in record["rows"]}
+    first = records[0]
+    return {**first, "rows": [again.get(row["name"], row) for row in first["rows"]]}
 
 
 def _any_has(rows: Sequence[Row], name: str) -> bool:
@@ -165,10 +178,10 @@ def replaced(text: str, table: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path, help="bench.json")
+    parser.add_argument("results", type=Path, nargs="+", help="bench.json, and of further runs")
     parser.add_argument("--write", action="store_true", help="into README.md")
     options = parser.parse_args()
-    text = table(read(options.results))
+    text = table(joined([read(path) for path in options.results]))
     if options.write:
         README.write_text(replaced(README.read_text(), text))
     else:

@@ -93,7 +93,7 @@ def _judged(target: Target, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     elif target.rival == COMPILED and any(CHANNELS_LAST in found for found in members):
         yield (
             f"{_ABSENT} {asked} wanted, not measured here: run 'minigrad bench models --against "
-            "torch --torch-compile'"
+            "torch --torch-compile --minutes 15'"
         )
 
 

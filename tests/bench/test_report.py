@@ -266,7 +266,7 @@ def test_a_target_that_takes_a_compiler_says_how_it_is_measured(record):
     lines = list(target_lines(rows))
     assert lines[-1] == (
         "  absent grad:* against torch.compile: 1, in every row 1 wanted, not measured here: run "
-        "'minigrad bench models --against torch --torch-compile'"
+        "'minigrad bench models --against torch --torch-compile --minutes 15'"
     )
     judged = len(lines) - 2
     rival(rows[0], rows[0]["contenders"]["minigrad"]["samples"], "torch.compile")
@@ -327,6 +327,8 @@ def test_the_readme_gets_wins_and_losses(record):
     assert line.count("GFLOP/s") == 2
     assert "torch, in its better layout, is faster beyond chance in 1 of 2 cases." in text
     assert "- 0.50 `conv2d_grad_input:2x16x8x8,16x3x3,p1`, the worst of 1 in 2" in text
+    later = scaled({**old, "rows": old["rows"][:1]}, 0.5)
+    assert script.joined([old, later])["rows"] == [*later["rows"], *old["rows"][1:]]
     readme = f"above\n{script.BEGIN}\nold\n{script.END}\nbelow\n"
     new = script.replaced(readme, text)
     assert new == f"above\n{script.BEGIN}\n\n{text}\n{script.END}\nbelow\n"
