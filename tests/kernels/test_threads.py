@@ -134,4 +134,6 @@ with kernels.serial_only():
     with kernels.serial_only():
         print(digest() == expected)
 """
-    assert _run(cache, lines, layer) == f"{layer} 10 True\nTrue 0\nTrue\nTrue\n"
+    # Numba warns of a fork if another thread than the main one has started the pool of tbb.
+    first = "digest()\n" if layer == "tbb" else ""
+    assert _run(cache, first + lines, layer) == f"{layer} 10 True\nTrue 0\nTrue\nTrue\n"
