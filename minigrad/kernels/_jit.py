@@ -102,12 +102,13 @@ def kernel(function: Any = None, *, reassociate: bool = False) -> Any:
 class Body:
     """A function for kernels to call; Python may call it too, and then it is compiled alone."""
 
-    def __init__(self, function: Callable[..., Any], reassociate: bool) -> None:
+    def __init__(self, function: Callable[..., Any], reassociate: bool, inline: bool) -> None:
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
         self.alone = _jitted(function, reassociate, "serial")
-        self.part = _options(reassociate, no_cpython_wrapper=True)(function)
+        options = _options(reassociate, no_cpython_wrapper=True, forceinline=inline)
+        self.part = options(function)
         self._numba_type_ = self.part._numba_type_  # what a kernel sees when it calls this
 
     def __call__(self, *args: Any) -> Any:
@@ -115,11 +116,15 @@ class Body:
         return self.alone(*args)
 
 
-def body(function: Any = None, *, reassociate: bool = False) -> Any:
-    """Compile a function that kernels call; it runs on the thread it is called on."""
+def body(function: Any = None, *, reassociate: bool = False, inline: bool = False) -> Any:
+    """Compile a function that kernels call; it runs on the thread it is called on.
+
+    A call passes the sizes of an array and the numbers in a tuple one by one. Where that takes
+    longer than the work, ``inline`` puts the function in the place of the call.
+    """
     if function is None:
-        return lambda function: body(function, reassociate=reassociate)
-    return function if config.DISABLE_JIT else Body(function, reassociate)
+        return lambda function: body(function, reassociate=reassociate, inline=inline)
+    return function if config.DISABLE_JIT else Body(function, reassociate, inline)
 
 
 def _jitted(function: Callable[..., Any], reassociate: bool, build: str) -> Any:

@@ -31,21 +31,18 @@ from numba.extending import models, register_jitable, register_model
 
 __all__ = [
     "ROWS",
-    "SPREAD",
     "VECTORS",
     "VECTOR_BITS",
     "Tile",
     "lanes",
     "lanes_of",
     "tile_add",
-    "tile_by_lane",
     "tile_gather",
     "tile_load",
     "tile_load_columns",
     "tile_load_part",
     "tile_multiply",
     "tile_outer",
-    "tile_spread",
     "tile_store",
     "tile_store_columns",
     "tile_store_part",
@@ -85,9 +82,6 @@ VECTOR_BITS = _vector_bits()
 _registers = 32 if _host_has("avx512vl") or platform.machine() in ("aarch64", "arm64") else 16
 VECTORS = 2
 ROWS = (_registers - VECTORS - 1) // VECTORS  # 14, or 6
-
-# The most lanes that ``tile_spread`` gives one value.
-SPREAD = 8
 
 
 def lanes(dtype: Any) -> int:
@@ -407,53 +401,6 @@ def _by_vectors(tile: Tile, operation: str) -> Any:
 
 
 @intrinsic
-def tile_by_lane(typing_context, tile, a, a_at, a_row, b, b_at):
-    """Add products lane by lane: ``tile[m] += a[a_at + m a_row:] * b[b_at:]``, for each row."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, a_value, a_at, a_row, b_value, b_at = args
-        to = _Emitter(context, builder, tile)
-        a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
-        factors = [to.load(to.cell(b_start, b_at, 0, v)) for v in range(tile.vectors)]
-        for index, m, v in tile.cells:
-            held = builder.extract_value(value, index)
-            total = to.multiply_add(to.load(to.cell(a_start, a_row, m, v)), factors[v], held)
-            value = builder.insert_value(value, total, index)
-        return value
-
-    index = types.intp
-    return tile(tile, a, index, index, b, index), emit
-
-
-@intrinsic
-def tile_spread(typing_context, tile, size, part):
-    """Give ``size`` lanes at a time the value of one of them: of 1, 2, ... SPREAD lanes."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, size, part = args
-        start, end = builder.block, builder.append_basic_block()
-        held = builder.extract_value(value, 0)
-        ways = builder.switch(builder.add(size, part), end)  # 4 + 1: 4 lanes, all like the second
-        results = [(held, start)]
-        for way in range(2, 2 * min(tile.lanes, SPREAD)):
-            count = 1 << (way.bit_length() - 1)
-            lanes = [lane - lane % count + way - count for lane in range(tile.lanes)]
-            block = builder.append_basic_block()
-            ways.add_case(ir.Constant(size.type, way), block)
-            builder.position_at_end(block)
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), tile.lanes), lanes)
-            results.append((builder.shuffle_vector(held, held, mask), block))
-            builder.branch(end)
-        builder.position_at_end(end)
-        spread = builder.phi(tile.vector)
-        for result, block in results:
-            spread.add_incoming(result, block)
-        return builder.insert_value(value, spread, 0)
-
-    return tile(tile, types.intp, types.intp), emit
-
-
-@intrinsic
 def tile_add(typing_context, x, y):
     """Add two tiles of one size."""
     return _by_vectors(x, "fadd")
@@ -474,14 +421,12 @@ def tile_multiply(typing_context, x, y):
 if config.DISABLE_JIT:
     from minigrad.kernels._simd_plain import (
         tile_add,
-        tile_by_lane,
         tile_gather,
         tile_load,
         tile_load_columns,
         tile_load_part,
         tile_multiply,
         tile_outer,
-        tile_spread,
         tile_store,
         tile_store_columns,
         tile_store_part,

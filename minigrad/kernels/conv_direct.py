@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import _pool, conv_small_groups
+from minigrad.kernels import _pool, conv_lanes
 from minigrad.kernels._bits import tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
@@ -190,10 +190,8 @@ def _convolve(
 ) -> None:
     """Write the convolution of x, in channels-last order, to places in out, and finish it."""
     values = flat_or_none(other, x.dtype)
-    if conv_small_groups.serves(g, x.dtype):
-        conv_small_groups.convolve(
-            x, weight, taps, transposed, bias, g, places, out, values, int(relu)
-        )
+    if conv_lanes.serves(g, x.dtype):
+        conv_lanes.convolve(x, weight, taps, transposed, bias, g, places, out, values, int(relu))
         return
     if g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW):
         g, places = _one_row(g, places)

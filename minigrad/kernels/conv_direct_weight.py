@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import _pool, conv_weight_rows
+from minigrad.kernels import _pool, conv_lanes_weight, conv_weight_rows
 from minigrad.kernels._ahead import AHEAD, ask, next_lines, plan_ahead
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
@@ -127,6 +127,8 @@ def conv2d_grad_weight(
     g = geometry(x.shape, weight_shape, stride, padding, dilation, groups)
     if g.pixels * g.taps * g.F == 0:
         return np.zeros(weight_shape, x.dtype)
+    if conv_lanes_weight.serves(g, x.dtype):
+        return conv_lanes_weight.grad_weight(grad_out, x, g)
     if _should_sum_rows(g, x.dtype):
         return conv_weight_rows.sum_rows(grad_out, x, weight_shape, g)
     g = _in_blocks(g, x.dtype)

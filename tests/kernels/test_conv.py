@@ -36,6 +36,13 @@ CASES = {
     "four channels a group": ((3, 20, 8, 9), (20, 4, 3, 3), (1, 2), (1, 1, 1, 1), (2, 1), 5),
     "eight channels a group": ((1, 40, 7, 15), (40, 8, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 5),
     "many small groups": ((1, 576, 3, 14), (576, 4, 1, 3), (1, 1), (0, 0, 1, 1), (1, 1), 144),
+    "depthwise, uneven": ((2, 35, 8, 19), (35, 1, 5, 3), (2, 1), (0, 3, 2, 1), (1, 2), 35),
+    "depthwise, far taps": ((1, 5, 9, 20), (5, 1, 3, 3), (1, 1), (6, 6, 6, 6), (6, 6), 5),
+    "depthwise, strides": ((1, 18, 9, 31), (18, 1, 7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 18),
+    "two filters a channel": ((2, 9, 6, 17), (18, 1, 3, 3), (1, 1), (1, 0, 1, 2), (1, 1), 9),
+    "three channels, two filters": ((1, 33, 5, 7), (22, 3, 3, 2), (1, 1), (1, 1, 1, 0), (1, 1), 11),
+    "groups of whole vectors": ((2, 64, 5, 15), (32, 32, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
+    "no images in groups": ((0, 20, 5, 4), (20, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 20),
     "uneven tiles": ((2, 5, 10, 7), (19, 5, 3, 3), (1, 1), (2, 0, 3, 1), (1, 1), 1),
     "whole vectors": ((2, 16, 9, 9), (32, 16, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "many channels": ((1, 130, 5, 4), (70, 130, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -177,7 +184,8 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
     "name",
     [
         "uneven everything", "groups", "many small groups", "several blocks", "many channels",
-        "more tiles than filters",
+        "more tiles than filters", "depthwise, uneven", "two channels a group",
+        "groups of whole vectors",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -228,7 +236,7 @@ def _in_channels_last(array):
 @pytest.mark.parametrize(
     "view", [_reversed_view, _in_reversed_order, _with_gaps, _in_channels_last]
 )
-@pytest.mark.parametrize("name", ["uneven everything", "groups"])
+@pytest.mark.parametrize("name", ["uneven everything", "groups", "depthwise, uneven"])
 def test_reads_any_memory_order_and_writes_to_no_input(view, name):
     case = CASES[name]
     arrays = _arrays(case, np.float32, _whole_numbers)
@@ -251,7 +259,10 @@ def test_outputs_of_image_shape_are_channels_last_and_writeable():
     assert got["grad_weight"].flags.c_contiguous
 
 
-@pytest.mark.parametrize("name", ["3x3", "depthwise", "four channels a group", "whole vectors"])
+@pytest.mark.parametrize(
+    "name",
+    ["3x3", "depthwise", "depthwise, uneven", "four channels a group", "whole vectors"],
+)
 def test_a_nan_reaches_what_it_touches_and_nothing_else(name, algorithm):
     case = CASES[name]
     x, weight, bias, grad_out = _arrays(case, np.float32, _normal)

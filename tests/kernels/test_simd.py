@@ -18,12 +18,10 @@ from minigrad.kernels._simd import (
     lanes,
     lanes_of,
     tile_add,
-    tile_by_lane,
     tile_gather,
     tile_load,
     tile_load_columns,
     tile_load_part,
-    tile_spread,
     tile_store,
     tile_store_columns,
     tile_store_part,
@@ -100,38 +98,6 @@ def test_a_vector_gathers_values_any_distance_apart(dtype):
         _gather(x, out, step, count)
         want = x[2::step][:width] * (np.arange(width) < count)
         np.testing.assert_array_equal(out, want)
-
-
-@body
-def _multiply(x, y, out, row):
-    sums = tile_load(tile_zeros(3, 2, out), out, 0, row)
-    tile_store(tile_by_lane(sums, x, 1, row, y, 2), out, 0, row)
-
-
-@both_dtypes
-def test_tiles_multiply_lane_by_lane(dtype):
-    row = 2 * lanes(dtype)
-    rng = np.random.default_rng(0)
-    x, y, sums = (_whole_numbers(rng, size, dtype) for size in (3 * row + 1, row + 2, 3 * row))
-    out = sums.copy()
-    _multiply(x, y, out, row)
-    want = sums.reshape(3, row) + x[1:].reshape(3, row) * y[2:]
-    np.testing.assert_array_equal(out, want.reshape(-1))
-
-
-@body
-def _spread(x, out, size, part):
-    tile_store(tile_spread(tile_load(tile_zeros(1, 1, out), x, 0, 0), size, part), out, 0, 0)
-
-
-@both_dtypes
-def test_a_lane_spreads_to_its_neighbours(dtype):
-    x = np.arange(lanes(dtype)).astype(dtype)
-    for size in (size for size in (1, 2, 4, 8) if size <= x.size):
-        for part in range(size):
-            out = np.zeros_like(x)
-            _spread(x, out, size, part)
-            np.testing.assert_array_equal(out, x.reshape(-1, size)[:, part].repeat(size))
 
 
 @body

@@ -1,0 +1,345 @@
+"""Convolution in small groups, lane by lane; depthwise is a group a channel.
+
+Direct convolution (``conv_direct.py``) multiplies one value of x by a vector of filters, all of the
+same group. Where a group has fewer filters than a vector has lanes, the others idle. Here each lane
+is a filter of its own group, and meets the channels of that group (see ``_simd_slide.py``).
+
+A tile is a strip of neighbouring outputs in a row, for one vector of filters. Its taps see some
+rows of a strip of the padded image, the *window*. A strip is followed down the image row by row, so
+the window takes up one new row at a time, in place of one that is not needed any more::
+
+    rows of the image      0 1 2      taps of output row 0
+                             1 2 3    taps of output row 1: row 3 comes in the place of row 0
+
+The order of loops, from the outside:
+
+    chunks     rows of an image x parts of the vectors of filters, shared out to threads
+    strips     of a row
+    vectors    as many as have room in the window
+    rows       take up what is new in the window
+    vectors    one tile each
+    taps       and channels of a group
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import flat_channels_last
+from minigrad.kernels._simd import (
+    ROWS,
+    lanes,
+    lanes_of,
+    tile_load,
+    tile_store,
+    tile_store_columns,
+)
+from minigrad.kernels._simd_slide import (
+    sizes,
+    slide_fill,
+    slide_fill_part,
+    tile_announce,
+    tile_outputs,
+    tile_slide,
+)
+from minigrad.kernels.conv_finish import finish
+from minigrad.kernels.conv_geometry import Geometry, remembered
+from minigrad.kernels.conv_window import LINE_BYTES, Places, empty_aligned, strip_start, strips_in
+
+# Heights of a strip. The highest one, its weights and what it reads fill the registers.
+HEIGHTS = (14, 7, 4, 2, 1) if ROWS >= 8 else (7, 4, 2, 1)
+
+# Products with one pixel that are written out one by one: more would take long to compile.
+PRODUCTS = 24
+
+# Pixels in a row of the window, and channels of a group that are brought to the lanes.
+PIXELS = 64
+CHANNELS = 8
+
+# Vectors of filters in a group: larger ones make better use of what a tile reads elsewhere.
+VECTORS = 2
+
+# The window should stay in the first cache, along with weights and outputs.
+WINDOW_BYTES = 24 * 1024
+
+# Rows of outputs from here on: when to ask the memory for what they see. The hardware does not
+# foresee where a strip goes on.
+AHEAD = 2
+
+# Into how many chunks the work is cut, and the fewest rows of one: its neighbours copy some too.
+CHUNKS = 16
+LEAST_ROWS = 4
+
+
+class Window(NamedTuple):
+    """What the compiler need not know of the window, counted in values."""
+
+    pixels: int
+    planes: int  # that are multiplied one by one
+    plane: int  # from one to the next
+    row: int  # from one row to the next
+    ring: int  # rows
+    vector: int  # from one vector of filters to the next
+    group: int  # channels that a vector of filters sees
+    share: int  # vectors of filters that see the same channels
+    held: int  # vectors of filters in it
+
+
+class Plan(NamedTuple):
+    """How the work is cut."""
+
+    height: int  # outputs in a strip
+    row_strips: int  # strips in a row
+    vectors: int  # of filters
+    runs: int  # into which the taps of a row fall
+    taps: int  # in a run
+    channels: int  # of a plane, that are multiplied one by one
+    blocks: int  # chunks over the rows of an image
+    parts: int  # chunks over the vectors
+
+
+def serves(g: Geometry, dtype: np.dtype) -> bool:
+    """Tell whether groups fill vectors."""
+    width = lanes(dtype)
+    if g.groups == 1 or g.pixels * g.taps * g.F == 0:
+        return False
+    if (g.KW - 1) * g.dilation_w >= PIXELS:
+        return False
+    if width > g.F:  # a vector that is not full serves better than one filter at a time
+        return g.channels == g.filters == 1
+    if g.filters % width == 0:
+        return g.channels % width == 0 and g.filters <= VECTORS * width
+    return width % g.filters == 0 and g.channels <= CHANNELS
+
+
+def convolve(
+    x: np.ndarray,
+    weight: np.ndarray,
+    taps: np.ndarray,
+    transposed: bool,
+    bias: np.ndarray | None,
+    g: Geometry,
+    places: Places,
+    out: np.ndarray,
+    other: np.ndarray,
+    relu: int,
+) -> None:
+    """Write the convolution of x, in channels-last order, to places in out, and finish it.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N * H * W * C,)
+    weight : ndarray, shape (F, C/groups, KH, KW)
+    taps : ndarray of intp
+        Which taps, counted over (KH, KW).
+    transposed : bool
+        Filters become channels and channels filters, as the gradient with respect to x needs.
+    bias : ndarray, shape (F,), or None
+    g : Geometry
+    places : Places
+    out : ndarray, shape (N, F, H, W)
+    other : ndarray, shape (N * F * H * W,) or (0,)
+        Is added, if there is any.
+    relu : int
+        Whether a relu follows.
+    """
+    plan, window, known = _plan(g, x.dtype)
+    biases = np.zeros(plan.vectors * lanes(x.dtype), x.dtype)
+    if bias is not None:
+        biases[: g.F] = bias
+    _convolve_loop.launch(
+        g.pixels * g.taps * g.F,
+        known,
+        x,
+        _pack(weight, taps, transposed, g, plan),
+        biases,
+        other,
+        relu,
+        g,
+        window,
+        places,
+        plan,
+        flat_channels_last(out),
+    )
+
+
+@remembered
+def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray]:
+    """Cut the work by its shape alone, and say what the compiler must know."""
+    width = lanes(dtype)
+    channels, filters = in_vectors(g, width)
+    taps = divisor(g.KW, PRODUCTS // channels)
+    height = min(
+        (height for height in HEIGHTS if height <= g.OW and fits(g, height)),
+        key=lambda height: strips_in(g.OW, height) * (max(height, 4) + 1),
+    )
+    vectors = chunks_of(g.F, width)
+    blocks = blocks_of(g)
+    parts = min(vectors, chunks_of(CHUNKS, g.N * blocks))
+    window = window_of(g, height, chunks_of(vectors, parts), dtype)
+    plan = Plan(
+        height, strips_in(g.OW, height), vectors, g.KW // taps, taps,
+        g.channels // (window.planes * channels), blocks, parts,
+    )  # fmt: skip
+    return plan, window, sizes(
+        outputs=height, pixels=window.pixels, rows=1, taps=taps, stride=g.stride_w,
+        dilation=g.dilation_w, channels=channels, filters=filters,
+    )  # fmt: skip
+
+
+def in_vectors(g: Geometry, width: int) -> tuple[int, int]:
+    """Return how many channels and filters of a group the lanes of a vector have to do with."""
+    return (1, width) if g.filters % width == 0 else (g.channels, g.filters)
+
+
+def divisor(number: int, most: int) -> int:
+    """Return the largest divisor that is not larger than ``most``, or 1."""
+    return max(n for n in range(1, max(min(number, most), 1) + 1) if number % n == 0)
+
+
+def fits(g: Geometry, outputs: int) -> bool:
+    """Tell whether a row of the window holds what so many outputs see."""
+    return (outputs - 1) * g.stride_w + (g.KW - 1) * g.dilation_w < PIXELS
+
+
+def blocks_of(g: Geometry) -> int:
+    """Return into how many chunks the rows of an image are cut."""
+    return max(min(chunks_of(CHUNKS, g.N), g.OH // LEAST_ROWS), 1)
+
+
+def window_of(g: Geometry, outputs: int, vectors: int, dtype: np.dtype) -> Window:
+    """Lay out the window for so many outputs of a row, and at most so many vectors of filters."""
+    width = lanes(dtype)
+    pixels = (outputs - 1) * g.stride_w + (g.KW - 1) * g.dilation_w + 1
+    alone = g.filters % width == 0
+    row = pixels * (g.channels if alone else g.channels * width)
+    ring = (g.KH - 1) * g.dilation_h + 1
+    held = max(min(WINDOW_BYTES // (ring * row * dtype.itemsize), vectors), 1)
+    share = g.filters // width if alone else 1
+    group = g.channels if alone else g.channels * width // g.filters
+    planes = g.channels // width if alone else 1
+    return Window(pixels, planes, pixels * width, row, ring, ring * row, group, share, held)
+
+
+def _pack(
+    weight: np.ndarray, taps: np.ndarray, transposed: bool, g: Geometry, plan: Plan
+) -> np.ndarray:
+    """Bring the weight to the order of the loops: (vectors, taps, channels, lanes)."""
+    square = weight[0, 0].size
+    steps = (square, g.filters * square) if transposed else (g.channels * square, square)
+    size = plan.vectors * g.taps * lanes(weight.dtype)
+    memory = np.empty(size + LINE_BYTES // weight.itemsize, weight.dtype)
+    start = -memory.ctypes.data % LINE_BYTES // weight.itemsize
+    packed = memory[start : start + size]
+    values = np.ascontiguousarray(weight).reshape(-1)
+    _pack_loop.launch(size, values, g, g.filters * g.channels * square, *steps, taps, packed)
+    return packed
+
+
+@kernel
+def _pack_loop(weight, g, group_step, filter_step, channel_step, taps, packed):
+    size = g.taps * lanes_of(packed)  # of one vector of filters
+    for v in prange(packed.size // size):
+        for lane in range(lanes_of(packed)):
+            f, to = v * lanes_of(packed) + lane, v * size + lane
+            at = f // g.filters * group_step + f % g.filters * filter_step
+            for tap in taps:
+                for c in range(g.channels):
+                    packed[to] = weight[at + tap + c * channel_step] if f < g.F else 0
+                    to += lanes_of(packed)
+
+
+@kernel
+def _convolve_loop(known, x, weight, bias, other, relu, g, window, places, plan, out):
+    for chunk in prange(g.N * plan.blocks * plan.parts):
+        n, block = chunk // (plan.blocks * plan.parts), chunk // plan.parts % plan.blocks
+        rows = chunk_bounds(block, plan.blocks, g.OH)
+        vectors = chunk_bounds(chunk % plan.parts, plan.parts, plan.vectors)
+        values = empty_aligned(window.held * window.vector, x)
+        for strip in range(plan.row_strips):
+            ow = strip_start(strip, plan.height, g.OW)
+            for v in range(vectors[0], vectors[1], window.held):
+                held = v, min(v + window.held, vectors[1])
+                _follow_strip(
+                    tile_outputs(known, out), known, x, weight, bias, other, relu, g, window,
+                    places, plan, n, rows, ow, held, values, out,
+                )  # fmt: skip
+
+
+@body
+def _follow_strip(
+    zeros, known, x, weight, bias, other, relu, g, window, places, plan, n, rows, ow, vectors,
+    values, out,
+):  # fmt: skip
+    """Compute the outputs of a strip, row by row, for some vectors of filters."""
+    width = lanes_of(out)
+    for oh in range(rows[0], rows[1]):
+        take_rows(known, x, g, window, n, oh, oh == rows[0], ow, vectors, values)
+        slot = oh * g.stride_h % window.ring
+        start = places.start + n * places.image + oh * places.row + ow * places.pixel
+        for v in range(vectors[0], vectors[1]):
+            at = (v - vectors[0]) * window.vector
+            tile_announce(zeros, out, start + places.row + v * width, places.pixel)
+            sums = tile_load(zeros, bias, v * width, 0)
+            sums = _sum(sums, known, values, at, slot, weight, v * g.taps * width, g, window, plan)
+            to, columns = start + v * width, g.F - v * width
+            if other.size > 0 or relu:
+                sums = finish(sums, other, to, places.pixel, plan.height, columns, relu)
+            if columns >= width:
+                tile_store(sums, out, to, places.pixel)
+            else:
+                tile_store_columns(sums, out, to, places.pixel, columns)
+
+
+@body(inline=True)
+def _sum(sums, known, values, at, slot, weight, k, g, window, plan):
+    """Sum over taps and channels for a tile, whose weights begin at k."""
+    width = lanes_of(values)
+    tap = g.channels * width
+    for _ in range(g.KH):
+        row = at + slot * window.row
+        for run in range(plan.runs):
+            here = row + run * plan.taps * g.dilation_w * width
+            for plane in range(window.planes):
+                for c in range(plan.channels):
+                    seen, factors = here + plane * window.plane + c, k + (plane * width + c) * width
+                    sums = tile_slide(sums, known, values, seen, weight, factors, tap)
+            k += plan.taps * tap
+        slot += g.dilation_h
+        if slot >= window.ring:
+            slot -= window.ring
+    return sums
+
+
+@body(inline=True)
+def take_rows(known, x, g, window, n, oh, first, ow, vectors, values):
+    """Copy to the window what it does not have yet of the rows that outputs in row oh see."""
+    q = oh * g.stride_h
+    end = q + window.ring
+    if not first:
+        q = max(q, end - g.stride_h)
+    for row in range(q, end):
+        _fill_row(known, x, g, window, n, row, ow, vectors, values)
+
+
+@body(inline=True)
+def _fill_row(known, x, g, window, n, q, ow, vectors, values):
+    """Copy what a strip sees of row q of a padded image, for some vectors of filters."""
+    width = lanes_of(x)
+    h, w = q - g.top, ow * g.stride_w - g.left
+    at, to = ((n * g.H + h) * g.W + w) * g.C, q % window.ring * window.row
+    ahead = AHEAD * g.stride_h * g.W * g.C
+    first, last = -w, (g.W - w if 0 <= h < g.H else -w)
+    whole = first <= 0 and last >= window.pixels
+    for v in range(vectors[0], vectors[1]):
+        c = v // window.share * window.group
+        inside = whole and c + window.group <= g.C
+        for plane in range(window.planes):
+            there = to + plane * window.plane
+            if inside:
+                slide_fill(known, x, at + c, g.C, ahead, values, there)
+            else:
+                slide_fill_part(known, x, at + c, g.C, ahead, first, last, g.C - c, values, there)
+            c += width
+        to += window.vector
