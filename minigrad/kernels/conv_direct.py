@@ -76,6 +76,9 @@ LEAST_PIXELS, LEAST_UNCOPIED = 196, 98
 # Into how many chunks a small problem is cut.
 CHUNKS = 16
 
+# Up to so many chunks copy the same window each: a loop to copy it once takes as long.
+COPIES = 2
+
 
 def conv2d_forward(
     x: np.ndarray,
@@ -197,7 +200,7 @@ def _convolve(
         g, places = _one_row(g, places)
     window = window_of(g, gap=gap_for(g, x.itemsize))
     plan = _plan(g, window, x.itemsize)
-    if window.copied and plan.parts > 1 and g.groups == 1:
+    if window.copied and plan.parts > COPIES and g.groups == 1:
         x, window = _padded(x, g, window)
     biases = np.zeros((g.groups, plan.vectors * lanes(x.dtype)), x.dtype)
     if bias is not None:
