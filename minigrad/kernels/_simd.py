@@ -37,6 +37,7 @@ __all__ = [
     "lanes",
     "lanes_of",
     "tile_add",
+    "tile_by_lane",
     "tile_gather",
     "tile_load",
     "tile_load_columns",
@@ -401,6 +402,25 @@ def _by_vectors(tile: Tile, operation: str) -> Any:
 
 
 @intrinsic
+def tile_by_lane(typing_context, tile, a, a_at, a_row, b, b_at):
+    """Add products lane by lane: ``tile[m] += a[a_at + m a_row:] * b[b_at:]``, for each row."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, a_value, a_at, a_row, b_value, b_at = args
+        to = _Emitter(context, builder, tile)
+        a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
+        factors = [to.load(to.cell(b_start, b_at, 0, v)) for v in range(tile.vectors)]
+        for index, m, v in tile.cells:
+            held = builder.extract_value(value, index)
+            total = to.multiply_add(to.load(to.cell(a_start, a_row, m, v)), factors[v], held)
+            value = builder.insert_value(value, total, index)
+        return value
+
+    index = types.intp
+    return tile(tile, a, index, index, b, index), emit
+
+
+@intrinsic
 def tile_add(typing_context, x, y):
     """Add two tiles of one size."""
     return _by_vectors(x, "fadd")
@@ -421,6 +441,7 @@ def tile_multiply(typing_context, x, y):
 if config.DISABLE_JIT:
     from minigrad.kernels._simd_plain import (
         tile_add,
+        tile_by_lane,
         tile_gather,
         tile_load,
         tile_load_columns,

@@ -76,6 +76,13 @@ def tile_outer(
     return tile + a_values[:, None] * b_values
 
 
+def tile_by_lane(
+    tile: np.ndarray, a: np.ndarray, a_at: int, a_row: int, b: np.ndarray, b_at: int
+) -> np.ndarray:
+    """Add products lane by lane."""
+    return tile + a[_places(tile, a_at, a_row)] * b[b_at + np.arange(tile.shape[1])]
+
+
 def tile_add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Add two tiles of one size."""
     return x + y

@@ -18,6 +18,7 @@ from minigrad.kernels._simd import (
     lanes,
     lanes_of,
     tile_add,
+    tile_by_lane,
     tile_gather,
     tile_load,
     tile_load_columns,
@@ -349,3 +350,20 @@ def test_a_wrong_width_from_the_environment_is_a_clear_error(width):
         f"ValueError: MINIGRAD_SIMD chooses the width of vectors in bits. It is {width!r}. "
         "Set it to scalar, 128, 256 or 512, or leave it unset for the host's own width.\n"
     )
+
+
+@body
+def _multiply(x, y, out, row):
+    sums = tile_load(tile_zeros(3, 2, out), out, 0, row)
+    tile_store(tile_by_lane(sums, x, 1, row, y, 2), out, 0, row)
+
+
+@both_dtypes
+def test_tiles_multiply_lane_by_lane(dtype):
+    row = 2 * lanes(dtype)
+    rng = np.random.default_rng(0)
+    x, y, sums = (_whole_numbers(rng, size, dtype) for size in (3 * row + 1, row + 2, 3 * row))
+    out = sums.copy()
+    _multiply(x, y, out, row)
+    want = sums.reshape(3, row) + x[1:].reshape(3, row) * y[2:]
+    np.testing.assert_array_equal(out, want.reshape(-1))
