@@ -20,6 +20,10 @@ from numba.core import codegen
 from numba.core.compiler import Compiler
 from numba.core.registry import cpu_target
 
+from minigrad.kernels import _wide_division
+
+_wide_division.offer()
+
 
 class _Part(codegen.JITCodeLibrary):
     """The code of one function, neither optimised nor translated, nor with what it calls."""

@@ -27,7 +27,7 @@ import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import models, register_jitable, register_model
+from numba.extending import models, overload, register_model
 
 __all__ = [
     "ROWS",
@@ -90,10 +90,16 @@ def lanes(dtype: Any) -> int:
     return max(1, VECTOR_BITS // (8 * np.dtype(dtype).itemsize))
 
 
-@register_jitable
 def lanes_of(array):
     """Return how many values of an array a vector holds, in compiled code too."""
-    return max(1, VECTOR_BITS // (8 * array.itemsize))
+    return lanes(array.dtype)
+
+
+@overload(lanes_of)
+def _lanes_of(array):
+    """Make it a constant of compiled code, which would else divide by the size of an item."""
+    count = lanes(str(array.dtype))
+    return lambda array: count
 
 
 class Tile(types.Type):

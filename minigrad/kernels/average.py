@@ -100,7 +100,7 @@ def image_sums(x: np.ndarray) -> np.ndarray:
 def _spread(pixel, row, out):
     """Repeat a pixel to the end of ``out``, a wide row at a time."""
     for at in range(0, row.size, pixel.size):
-        row[at : at + pixel.size] = pixel
+        copy_run(row, at, pixel, 0, pixel.size)
     for at in range(0, out.size, row.size):
         copy_run(out, at, row, 0, min(row.size, out.size - at))
 

@@ -4,7 +4,7 @@ A plan says how images are cut into rows of tiles, and where tiles and points li
 """
 
 from minigrad.kernels._jit import body
-from minigrad.kernels._runs import aligned_empty
+from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import lanes_of, tile_load, tile_load_part, tile_store, tile_zeros
 from minigrad.kernels.winograd_matrices import TAPS, transform
 
@@ -19,7 +19,7 @@ def transform_patches(x, points, g, plan, first, last, c_first, c_last, patches)
     width = lanes_of(x)
     # Columns of pixels beyond the image are never written again.
     half = aligned_empty(plan.patch * (plan.row_tiles * plan.outputs + TAPS - 1) * width, x)
-    half[:] = 0
+    zero_run(half, 0, half.size)
     for row in range(first, last):
         at = (row - first) * plan.row_tiles * plan.tile
         _transform_row(x, points, g, plan, row, c_first, c_last, half, patches[at:])

@@ -1,11 +1,16 @@
 """Kernels are compiled whole; what they call stays a part, and serves whoever else needs it."""
 
 import gc
+import os
 
+import llvmlite.binding as llvm
 import numba
+import numba.extending
 import numpy as np
 import pytest
+from llvmlite import ir
 
+from minigrad.kernels import _wide_division
 from minigrad.kernels._compiler import _Part
 from minigrad.kernels._jit import body, kernel, prange
 
@@ -77,3 +82,29 @@ def test_other_users_of_numba_link_to_parts(halves_and_loop):
 
     assert quarter(3.0) == 0.75
     _refuses(quarter, -1.0)
+
+
+@numba.extending.intrinsic
+def _divided_widely(typing_context, x, y):
+    def emit(context, builder, signature, args):
+        wide = [builder.zext(arg, ir.IntType(128)) for arg in args]
+        quotient = builder.udiv(builder.shl(wide[0], wide[0].type(64)), wide[1])
+        return builder.trunc(quotient, ir.IntType(64))
+
+    return numba.types.uint64(x, y), emit
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the compiler's library is another one here")
+def test_a_kernel_may_divide_in_128_bits():
+    for name in _wide_division.NAMES:  # else what follows ends the process
+        assert llvm.address_of_symbol(name), name
+
+    @kernel
+    def divide_loop(x, y, out):
+        for i in prange(x.size):
+            out[i] = _divided_widely(x[i], y[i])
+
+    x, y = np.array([3, 5, 7], np.uint64), np.array([11, 2**63 + 9, 2**64 - 1], np.uint64)
+    out = np.zeros(3, np.uint64)
+    divide_loop.launch(0, x, y, out)
+    assert out.tolist() == [2**64 * int(a) // int(b) % 2**64 for a, b in zip(x, y, strict=True)]

@@ -373,14 +373,3 @@ def test_a_wrong_width_from_the_environment_is_a_clear_error(width):
 def _multiply(x, y, out, row):
     sums = tile_load(tile_zeros(3, 2, out), out, 0, row)
     tile_store(tile_by_lane(sums, x, 1, row, y, 2), out, 0, row)
-
-
-@both_dtypes
-def test_tiles_multiply_lane_by_lane(dtype):
-    row = 2 * lanes(dtype)
-    rng = np.random.default_rng(0)
-    x, y, sums = (_whole_numbers(rng, size, dtype) for size in (3 * row + 1, row + 2, 3 * row))
-    out = sums.copy()
-    _multiply(x, y, out, row)
-    want = sums.reshape(3, row) + x[1:].reshape(3, row) * y[2:]
-    np.testing.assert_array_equal(out, want.reshape(-1))
