@@ -65,16 +65,16 @@ def _host_has(feature: str) -> bool:
 
 def _vector_bits() -> int:
     asked = os.environ.get("MINIGRAD_SIMD")
-    if config.DISABLE_JIT:
-        return _BITS["scalar"]
-    if asked is None:
-        return 512 if _host_has("avx512f") else 256 if _host_has("avx2") else 128
-    if asked not in _BITS:
+    if asked is not None and asked not in _BITS:
         raise ValueError(
             f"MINIGRAD_SIMD chooses the width of vectors in bits. It is {asked!r}. "
             "Set it to scalar, 128, 256 or 512, or leave it unset for the host's own width."
         )
-    return _BITS[asked]
+    if config.DISABLE_JIT:
+        return _BITS["scalar"]
+    if asked is not None:
+        return _BITS[asked]
+    return 512 if _host_has("avx512f") else 256 if _host_has("avx2") else 128
 
 
 VECTOR_BITS = _vector_bits()
