@@ -19,7 +19,7 @@ those of the separate kernels.
 
 import numpy as np
 
-from minigrad.kernels._bits import keep_marked, keep_positive
+from minigrad.kernels._bits import keep_marked, keep_positive, tile_keep_marked
 from minigrad.kernels._columns import (
     add_row,
     folded,
@@ -30,6 +30,14 @@ from minigrad.kernels._columns import (
 )
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last_order, empty_in_order, flat
+from minigrad.kernels._simd import (
+    lanes_of,
+    tile_load,
+    tile_multiply,
+    tile_store,
+    tile_subtract,
+    tile_zeros,
+)
 
 # Values of a wide row, or C if that is more: long enough for a loop over it to be fast,
 _WIDTH = 1_024
@@ -372,14 +380,33 @@ def _grad_rows(mean, inv_std, weight, sum_grad, sum_grad_normal, P, width, like)
 
 
 @body
+def _grad_vectors(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x):
+    """Write what belongs to one wide row."""
+    one, j = tile_zeros(1, 1, x), 0
+    for i in range(at, stop, lanes_of(x)):
+        grad = tile_load(one, grad_out, i, 0)
+        if mask.size:
+            grad = tile_keep_marked(grad, mask, i)
+        difference = tile_subtract(tile_load(one, x, i, 0), tile_load(one, pivot, j, 0))
+        difference = tile_multiply(tile_load(one, slope, j, 0), difference)
+        grad = tile_multiply(tile_load(one, scale, j, 0), grad)
+        grad = tile_subtract(grad, tile_load(one, shift, j, 0))
+        tile_store(tile_subtract(grad, difference), grad_x, i, 0)
+        j += lanes_of(x)
+
+
+@body
 def _grad_input(grad_out, x, mask, pivot, scale, shift, slope, grad_x):
-    width = pivot.size
-    room = np.empty(width if mask.size else 0, x.dtype)
-    for at in range(0, x.size, width):
-        row, out_row = x[at : at + width], grad_x[at : at + width]
-        grad_row = _kept(grad_out, mask, at, at + row.size, room)
-        for j in range(row.size):
-            out_row[j] = scale[j] * grad_row[j] - shift[j] - slope[j] * (row[j] - pivot[j])
+    width, whole = pivot.size, x.size // 16 * 16
+    for at in range(0, whole, width):
+        stop = min(at + width, whole)
+        _grad_vectors(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x)
+    j = whole % width
+    row, out_row = x[whole:], grad_x[whole:]
+    grad_row = _kept(grad_out, mask, whole, x.size, np.empty_like(row))
+    for i in range(row.size):
+        difference = slope[j + i] * (row[i] - pivot[j + i])
+        out_row[i] = scale[j + i] * grad_row[i] - shift[j + i] - difference
 
 
 @kernel
