@@ -313,6 +313,17 @@ def test_the_roofline_is_drawn(record, tmp_path):
     assert len(roofline._points(record)) == 2
 
 
+def test_winograd_has_a_colour_of_its_own_in_the_roofline(record):
+    row = next(row for row in record["rows"] if row["flops"])
+    drawn = {}
+    for algorithm in "direct", "winograd":
+        changed = {**record, "rows": [{**row, "algorithm": algorithm}]}
+        drawn[algorithm] = [who for _, _, who, _ in roofline._points(changed)]
+    assert "minigrad" in drawn["direct"]
+    assert "minigrad, Winograd" in drawn["winograd"]
+    assert {*drawn["direct"], *drawn["winograd"]} <= {*roofline._COLOURS}
+
+
 def test_the_readme_gets_wins_and_losses(record):
     spec = importlib.util.spec_from_file_location("readme_table", TABLE)
     script = importlib.util.module_from_spec(spec)
