@@ -62,10 +62,25 @@ def table(record: dict[str, Any]) -> str:
 
 
 def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The first run, with the rows that later ones measured again in the place of its own."""
+    """The first run, with the rows that later ones measured again in the place of its own.
+
+    What only the first one measured, as memory may be, stays.
+    """
     again = {row["name"]: row for record in records[1:] for row in record["rows"]}
     first = records[0]
-    return {**first, "rows": [again.get(row["name"], row) for row in first["rows"]]}
+    return {**first, "rows": [_renewed(row, again.get(row["name"], row)) for row in first["rows"]]}
+
+
+def _renewed(row: Row, later: Row) -> Row:
+    contenders = {
+        name: {**row["contenders"].get(name, {}), **_measured(figures)}
+        for name, figures in later["contenders"].items()
+    }
+    return {**later, "contenders": contenders}
+
+
+def _measured(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _any_has(rows: Sequence[Row], name: str) -> bool:
@@ -123,7 +138,8 @@ def _cell(rows: Sequence[Row], name: str) -> str:
     if rows[0]["suite"] == "models":
         (figures,) = found
         text = seconds_text(figures["median"]).strip()
-        return text if figures["rise"] is None else f"{text}, {figures['rise'] / 1e6:.0f} MB"
+        rise = figures.get("rise")
+        return text if rise is None else f"{text}, {rise / 1e6:.0f} MB"
     for key, unit in (("flops_per_second", "GFLOP/s"), ("bytes_per_second", "GB/s")):
         if all(key in figures for figures in found):
             return f"{geometric_mean([figures[key] for figures in found]) / 1e9:.0f} {unit}"

@@ -340,6 +340,10 @@ def test_the_readme_gets_wins_and_losses(record):
     assert "- 0.50 `conv2d_grad_input:2x16x8x8,16x3x3,p1`, the worst of 1 in 2" in text
     later = scaled({**old, "rows": old["rows"][:1]}, 0.5)
     assert script.joined([old, later])["rows"] == [*later["rows"], *old["rows"][1:]]
+    old["rows"][0]["contenders"]["minigrad"]["rise"] = 5_000_000
+    later["rows"][0]["contenders"]["minigrad"]["rise"] = None
+    kept = script.joined([old, later])["rows"][0]["contenders"]["minigrad"]
+    assert kept == {**later["rows"][0]["contenders"]["minigrad"], "rise": 5_000_000}
     readme = f"above\n{script.BEGIN}\nold\n{script.END}\nbelow\n"
     new = script.replaced(readme, text)
     assert new == f"above\n{script.BEGIN}\n\n{text}\n{script.END}\nbelow\n"
