@@ -52,7 +52,8 @@ def table(record: dict[str, Any]) -> str:
         f"{environment['time'][:10]}. Medians of contenders that took turns in one run, geometric "
         f"means over the cases of a line. MB are what a step needs at its peak beyond the network "
         f"and its images. The ratio is of speed, above 1 minigrad is faster, against torch in "
-        f"channels_last where images have a layout; beside it the least and the most of a line.",
+        f"channels_last where images have a layout; beside it the least and the most of a line."
+        f"{' Who meets torch.compile does so in a run apart.' if COMPILED in rivals else ''}",
         "",
         *_losses(rows),
     ]
