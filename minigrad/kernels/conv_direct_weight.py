@@ -41,7 +41,7 @@ from minigrad.kernels import _pool, conv_lanes_weight, conv_weight_rows
 from minigrad.kernels._ahead import AHEAD, ask, next_lines, plan_ahead
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
-from minigrad.kernels._runs import copy_run
+from minigrad.kernels._runs import aligned_empty, copy_run
 from minigrad.kernels._simd import (
     ROWS,
     lanes,
@@ -55,7 +55,7 @@ from minigrad.kernels._simd import (
 )
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
 from minigrad.kernels.conv_patch import fill_patches
-from minigrad.kernels.conv_window import Window, empty_aligned, fill_windows, most_rows, window_of
+from minigrad.kernels.conv_window import Window, fill_windows, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
 # Filters and vectors of a tile: they nearly fill the registers, and most layers divide by them.
@@ -244,11 +244,11 @@ def _add_chunk(grad_out, x, g, window, plan, stretches, blocks, panels, sums):
     if window.copied:
         rows = most_rows(g, window, chunks_of(band - 1, plan.row_stretches) + 1)
         size = (blocks[1] - blocks[0]) * rows * window.width * window.pixel
-        values = empty_aligned(size + lanes_of(x), x)
+        values = aligned_empty(size + lanes_of(x), x)
     if plan.patched:
-        patches = empty_aligned(pixels * plan.patch * lanes_of(x), x)
+        patches = aligned_empty(pixels * plan.patch * lanes_of(x), x)
     if plan.split:
-        cotangents = empty_aligned((panels[1] - panels[0]) * pixels * plan.panel, x)
+        cotangents = aligned_empty((panels[1] - panels[0]) * pixels * plan.panel, x)
     places = np.empty((3, band), np.intp)
     ahead = np.zeros(AHEAD, np.intp)
     scratch = Scratch(values, patches, cotangents, places[0], places[1], places[2], ahead)

@@ -27,6 +27,7 @@ import numpy as np
 
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import flat_channels_last
+from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
     ROWS,
     lanes,
@@ -45,7 +46,8 @@ from minigrad.kernels._simd_slide import (
 )
 from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.conv_geometry import Geometry, remembered
-from minigrad.kernels.conv_window import LINE_BYTES, Places, empty_aligned, strip_start, strips_in
+from minigrad.kernels.conv_pack import aligned
+from minigrad.kernels.conv_window import Places, strip_start, strips_in
 
 # Heights of a strip. The highest one, its weights and what it reads fill the registers.
 HEIGHTS = (14, 7, 4, 2, 1) if ROWS >= 8 else (7, 4, 2, 1)
@@ -229,9 +231,7 @@ def _pack(
     square = weight[0, 0].size
     steps = (square, g.filters * square) if transposed else (g.channels * square, square)
     size = plan.vectors * g.taps * lanes(weight.dtype)
-    memory = np.empty(size + LINE_BYTES // weight.itemsize, weight.dtype)
-    start = -memory.ctypes.data % LINE_BYTES // weight.itemsize
-    packed = memory[start : start + size]
+    packed = aligned(size, weight.dtype)
     values = np.ascontiguousarray(weight).reshape(-1)
     _pack_loop.launch(size, values, g, g.filters * g.channels * square, *steps, taps, packed)
     return packed
@@ -256,7 +256,7 @@ def _convolve_loop(known, x, weight, bias, other, relu, g, window, places, plan,
         n, block = chunk // (plan.blocks * plan.parts), chunk // plan.parts % plan.blocks
         rows = chunk_bounds(block, plan.blocks, g.OH)
         vectors = chunk_bounds(chunk % plan.parts, plan.parts, plan.vectors)
-        values = empty_aligned(window.held * window.vector, x)
+        values = aligned_empty(window.held * window.vector, x)
         for strip in range(plan.row_strips):
             ow = strip_start(strip, plan.height, g.OW)
             for v in range(vectors[0], vectors[1], window.held):

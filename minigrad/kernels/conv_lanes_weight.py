@@ -16,6 +16,7 @@ import numpy as np
 from minigrad.kernels import _pool
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import flat_channels_last
+from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
     ROWS,
     lanes,
@@ -38,7 +39,6 @@ from minigrad.kernels.conv_lanes import (
     take_rows,
     window_of,
 )
-from minigrad.kernels.conv_window import empty_aligned
 
 # Neighbouring outputs that are taken at once, at most; a row has the rest of them one by one.
 HEIGHT = 14 if ROWS >= 8 else 7
@@ -138,7 +138,7 @@ def _grad_weight_loop(strip, single, grad_out, x, g, window, plan, sums):
         vectors = chunk_bounds(part, plan.parts, plan.vectors)
         size = plan.tiles * plan.tile
         sums[slot, vectors[0] * size : vectors[1] * size] = 0
-        values = empty_aligned(window.held * window.vector, x)
+        values = aligned_empty(window.held * window.vector, x)
         for v in range(vectors[0], vectors[1], window.held):
             held = v, min(v + window.held, vectors[1])
             for block in range(blocks[0], blocks[1]):
@@ -160,7 +160,7 @@ def _follow_strip(known, grad_out, x, g, window, plan, n, rows, ow, vectors, val
     """Add what the outputs of a strip contribute, row by row, for some vectors of filters."""
     width = lanes_of(x)
     outputs = tile_outputs(known, x)
-    ends = empty_aligned(plan.height * width, x)
+    ends = aligned_empty(plan.height * width, x)
     behind = np.empty(g.KH, np.intp)
     for oh in range(rows[0], rows[1]):
         take_rows(known, x, g, window, n, oh, oh == rows[0], ow, vectors, values)

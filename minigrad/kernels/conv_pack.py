@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minigrad.kernels._ahead import LINE_BYTES
 from minigrad.kernels._jit import body, kernel, prange
 from minigrad.kernels._simd import (
     lanes,
@@ -12,7 +13,6 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_geometry import Geometry
-from minigrad.kernels.conv_window import LINE_BYTES
 
 
 def pack_weight(
@@ -36,12 +36,12 @@ def pack_weight(
     rows, columns, KH, KW = weight.shape
     strides = (KH * KW, columns * KH * KW) if transposed else (columns * KH * KW, KH * KW)
     group = rows // g.groups * columns * KH * KW
-    packed = _aligned(g.groups * vectors * g.taps * lanes(weight.dtype), weight.dtype)
+    packed = aligned(g.groups * vectors * g.taps * lanes(weight.dtype), weight.dtype)
     _pack_loop.launch(packed.size, weight.reshape(-1), g, group, *strides, taps, vectors, packed)
     return packed
 
 
-def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
+def aligned(size: int, dtype: np.dtype) -> np.ndarray:
     """Make an array, values undefined, whose vectors do not straddle two lines of the cache."""
     memory = np.empty(size * dtype.itemsize + LINE_BYTES, np.uint8)
     start = -memory.ctypes.data % LINE_BYTES

@@ -32,7 +32,7 @@ from minigrad.kernels import _pool
 from minigrad.kernels._ahead import AHEAD, ask, next_lines, plan_ahead
 from minigrad.kernels._jit import body, chunk_bounds, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last, remembered
-from minigrad.kernels._runs import zero_run
+from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
     ROWS,
     lanes,
@@ -44,7 +44,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_geometry import Geometry
-from minigrad.kernels.conv_window import empty_aligned, fill_window, most_rows, window_of
+from minigrad.kernels.conv_window import fill_window, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
 # How tall tiles are: three channels under 7 x 7 taps and 3 x 3 taps, or what the registers hold.
@@ -130,11 +130,11 @@ def _sum_rows_loop(grad_out, x, g, window, plan, sums):
 def _add_slot(grad_out, x, g, window, plan, rows, sums):
     """Sum over some rows of the output, in bands."""
     band, row = min(plan.band, rows[1] - rows[0]), window.width * window.pixel
-    values = empty_aligned(most_rows(g, window, band) * row + TALL, x)
+    values = aligned_empty(most_rows(g, window, band) * row + TALL, x)
     padded = plan.vectors * lanes_of(x)
     cotangents, step = grad_out, g.F
     if plan.split:
-        cotangents, step = empty_aligned(band * g.OW * padded, x), padded
+        cotangents, step = aligned_empty(band * g.OW * padded, x), padded
     seen, ahead = np.empty(band, np.intp), np.zeros(AHEAD, np.intp)
     for first in range(rows[0], rows[1], band):
         count = min(band, rows[1] - first)

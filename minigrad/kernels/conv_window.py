@@ -17,8 +17,7 @@ computed twice, to the same bits::
 
 from typing import NamedTuple
 
-import numpy as np
-
+from minigrad.kernels._ahead import LINE_BYTES
 from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._layout import remembered
 from minigrad.kernels._runs import copy_run, zero_run
@@ -31,9 +30,6 @@ from minigrad.kernels.conv_geometry import Geometry, inside
 # rows divide by that.
 TALL, LOW, ALONE = ROWS // 2, (ROWS // 2 + 1) // 2, ROWS // 2 + 1
 TILES = ((TALL, 2), (LOW, 2), (ALONE, 1), (1, 1))
-
-# What the cache holds and moves as one.
-LINE_BYTES = 64
 
 # Pixels a multiple of this apart meet in one or two sets of the first cache, of some twelve lines.
 COLLISION_BYTES = 2048
@@ -97,14 +93,6 @@ def window_of(g: Geometry, copied: bool = False, gap: int = 0) -> Window:
     runs, run = (1, g.KW * g.channels) if neighbours else (g.KW, g.channels)
     right, down = g.dilation_w * pixel, g.dilation_h * width * pixel
     return Window(int(copied), height, width, pixel, runs, run, right, down)
-
-
-@body
-def empty_aligned(size, like):
-    """Make an array, values undefined, whose vectors do not straddle two lines of the cache."""
-    memory = np.empty(size + LINE_BYTES // like.itemsize, like.dtype)
-    start = -memory.ctypes.data % LINE_BYTES // like.itemsize
-    return memory[start : start + size]
 
 
 @body

@@ -367,9 +367,3 @@ def test_a_wrong_width_from_the_environment_is_a_clear_error(width):
         f"ValueError: MINIGRAD_SIMD chooses the width of vectors in bits. It is {width!r}. "
         "Set it to scalar, 128, 256 or 512, or leave it unset for the host's own width.\n"
     )
-
-
-@body
-def _multiply(x, y, out, row):
-    sums = tile_load(tile_zeros(3, 2, out), out, 0, row)
-    tile_store(tile_by_lane(sums, x, 1, row, y, 2), out, 0, row)
