@@ -10,6 +10,7 @@ from minigrad.ops.casting import astype
 from minigrad.ops.class_loss import cross_entropy
 from minigrad.ops.comparison import equal, greater, greater_equal, less, less_equal, not_equal
 from minigrad.ops.conv import conv2d
+from minigrad.ops.conv_relu import conv2d_relu
 from minigrad.ops.conv_transpose import conv_transpose2d
 from minigrad.ops.dropout import drop_path, dropout
 from minigrad.ops.forking import fork
@@ -27,4 +28,5 @@ from minigrad.ops.resample import upsample
 from minigrad.ops.residual import residual
 from minigrad.ops.select import abs, clip, maximum, minimum, where
 from minigrad.ops.shaping import expand_dims, flatten, permute, reshape, squeeze, transpose
+from minigrad.ops.shortcut import zero_pad_shortcut
 from minigrad.ops.smooth import log_softmax, sigmoid, softmax, softplus, tanh

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.core.decisions import held
+from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.tensor import Tensor
+from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import held_relu
 from minigrad.ops.conv import Conv2d, check_serves, conv_options
 
@@ -31,6 +33,40 @@ class ConvReLU(Conv2d):
         return Conv2d.backward(ctx, np.where(y.real <= 0, 0, grad_out))
 
 
+def _images(rng: np.random.Generator) -> list[Sample]:
+    normal = rng.standard_normal
+    x = normal((2, 3, 5, 7))
+    return [
+        Sample(x, normal((4, 3, 2, 3)), normal(4)),
+        Sample(x, normal((4, 3, 3, 3)), None, stride=2, padding=1),
+        Sample(x, normal((6, 1, 3, 2)), normal(6), padding=(2, 1), dilation=(1, 2), groups=3),
+        Sample(np.zeros((0, 3, 5, 7)), normal((4, 3, 2, 3)), normal(4)),
+    ]
+
+
+def _bad_convs(rng: np.random.Generator) -> list[Wrong]:
+    x = np.ones((8, 4, 32, 32))
+    return [
+        Wrong(
+            ShapeError,
+            "conv2d: weight expects 3 input channels, x has 4. x is (8, 4, 32, 32) as "
+            "(N, C, H, W); weight is (16, 3, 3, 3) as (F, C/groups, KH, KW); groups=1. Pass an x "
+            "with 3 channels, or a weight of shape (16, 4, 3, 3).",
+            x,
+            np.ones((16, 3, 3, 3)),
+        ),
+        Wrong(
+            ArgumentError,
+            "conv2d: algorithm is 'auto', 'winograd', 'direct', 'im2col' or 'reference', got "
+            "'fft'. Pass for example algorithm='auto'.",
+            x,
+            np.ones((16, 4, 3, 3)),
+            algorithm="fft",
+        ),
+    ]
+
+
+@operation(ConvReLU, samples=_images, wrong=_bad_convs)
 def conv2d_relu(
     x: Any,
     weight: Any,
@@ -68,10 +104,9 @@ def conv2d_relu(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from minigrad.ops.conv_relu import conv2d_relu
+    >>> import numpy as np, minigrad as mg
     >>> edge = np.array([[[[-1.0, 1.0]]]])
-    >>> conv2d_relu(np.array([[[[1.0, 4.0, 4.0, 1.0]]]]), edge).data
+    >>> mg.ops.conv2d_relu(np.array([[[[1.0, 4.0, 4.0, 1.0]]]]), edge).data
     array([[[[3., 0., 0.]]]])
     """
     options = conv_options(x, weight, bias, stride, padding, dilation, groups)

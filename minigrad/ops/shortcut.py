@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels
+from minigrad.core.errors import ArgumentError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
-from minigrad.ops._images import check_images
+from minigrad.ops._images import bad_images, check_images
+from minigrad.ops._registry import Sample, Wrong, operation
 
 __all__ = ["ZeroPadShortcut", "zero_pad_shortcut"]
 
@@ -25,6 +27,36 @@ class ZeroPadShortcut(Function):
         return kernels.zero_pad_shortcut_backward(grad_out, ctx.stride, ctx.before, ctx.shape)
 
 
+def _images(rng: np.random.Generator) -> list[Sample]:
+    x = rng.standard_normal((2, 3, 5, 7))
+    return [
+        Sample(x, stride=2, before=1, after=2),
+        Sample(x, stride=3, after=1),
+        Sample(x, before=2),
+        Sample(np.zeros((0, 3, 5, 7)), stride=2, before=1),
+    ]
+
+
+def _bad_calls(rng: np.random.Generator) -> list[Wrong]:
+    x = np.ones((2, 3, 5, 7))
+    return [
+        *bad_images("zero_pad_shortcut"),
+        Wrong(
+            ArgumentError,
+            "zero_pad_shortcut: stride is an int of at least 1, got 0. Pass for example stride=2.",
+            x,
+            stride=0,
+        ),
+        Wrong(
+            ArgumentError,
+            "zero_pad_shortcut: after is an int of at least 0, got 1.5. Pass for example after=1.",
+            x,
+            after=1.5,
+        ),
+    ]
+
+
+@operation(ZeroPadShortcut, samples=_images, wrong=_bad_calls)
 def zero_pad_shortcut(x: Any, stride: int = 1, before: int = 0, after: int = 0) -> Tensor:
     """Take every ``stride``-th pixel of images and put channels of zeros around theirs.
 
@@ -47,6 +79,8 @@ def zero_pad_shortcut(x: Any, stride: int = 1, before: int = 0, after: int = 0) 
     ------
     ShapeError, DTypeError
         If x is not a batch of images of floats.
+    ArgumentError
+        If stride is not an int of at least 1, or a number of channels not one of at least 0.
 
     Gradient
     --------
@@ -59,13 +93,18 @@ def zero_pad_shortcut(x: Any, stride: int = 1, before: int = 0, after: int = 0) 
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from minigrad.ops.shortcut import zero_pad_shortcut
+    >>> import numpy as np, minigrad as mg
     >>> x = np.array([[[[1.0, 2.0, 3.0]]]])
-    >>> zero_pad_shortcut(x, stride=2, before=0, after=1).data
+    >>> mg.ops.zero_pad_shortcut(x, stride=2, before=0, after=1).data
     array([[[[1., 3.]],
     <BLANKLINE>
             [[0., 0.]]]])
     """
     check_images("zero_pad_shortcut", x)
+    for argument, value, least in ("stride", stride, 1), ("before", before, 0), ("after", after, 0):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ArgumentError(
+                f"zero_pad_shortcut: {argument} is an int of at least {least}, got {value!r}. "
+                f"Pass for example {argument}={least + 1}."
+            )
     return ZeroPadShortcut.apply(x, stride=stride, before=before, after=after)

@@ -207,12 +207,14 @@ CALLS = {
 WITHOUT_A_NAME = {
     "astype",  # Tensor.to
     "batch_norm_relu",
+    "conv2d_relu",
     "drop_path",  # torchvision.ops.stochastic_depth
     "expand",  # Tensor.expand
     "fork",
     "getitem",
     "global_avg_pool2d",
     "residual",
+    "zero_pad_shortcut",
 }
 CONSTANTS = {"running_mean", "running_var", "pos_weight"}
 WEIGHTED_LOSSES = {"cross_entropy", "nll_loss", "binary_cross_entropy_with_logits"}
