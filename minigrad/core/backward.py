@@ -97,6 +97,7 @@ def _run(
     leaves: dict[Tensor, _Sum] = {}
     waiting: dict[Node, list[_Sum | None]] = {}
     heap: list[tuple[int, Node]] = []
+    anomaly = state.anomaly
 
     def send(edge: tuple[Any, int], grad: np.ndarray, label: str) -> None:
         target, index = edge
@@ -129,16 +130,22 @@ def _run(
             grads_out = [first.value]  # of nearly every node: nothing to finish
         else:
             grads_out = [_finish(node, i, total) for i, total in enumerate(sums)]
+        needs = node.needs
         if caught is not None and useful is not None:
             for i, total in enumerate(sums):
                 if (node, i) in caught and total is not None:
                     caught[node, i] = _Sum(grads_out[i], "")
             if node not in useful:
                 continue
+            # Only what is asked for: an op looks at ctx.needs.
+            needs = tuple([bool(edge) and _leads_on(edge, caught, useful) for edge in node.parents])
         edges, label = node.parents, node.function.name
-        for edge, grad in zip(edges, _call(node, grads_out, caught, useful), strict=True):
-            if grad is not None:
-                send(edge, grad, label)
+        for i, grad in enumerate(_call(node, grads_out, needs)):
+            if needs[i]:
+                grad = _checked(node, i, grad)
+                if anomaly:
+                    _check_finite(node, grads_out, i, grad)
+                send(edges[i], grad, label)
         if not retain_graph:
             node.release()
     return leaves
@@ -155,10 +162,15 @@ def _leading_to(caught: dict[Any, Any], roots: list[Node]) -> set[Node]:
     useful: set[Node] = set()
     for node in sorted(seen, key=lambda n: n.number):  # parents before their users
         for edge in node.parents:
-            if edge is not None and (edge in caught or edge[0] in useful):
+            if edge is not None and _leads_on(edge, caught, useful):
                 useful.add(node)
                 break
     return useful
+
+
+def _leads_on(edge: tuple[Any, int], caught: dict[Any, Any], useful: set[Node]) -> bool:
+    """Whether what goes along an edge reaches something that is asked for."""
+    return edge in caught or edge[0] in useful
 
 
 def _finish(node: Node, index: int, total: _Sum | None) -> np.ndarray:
@@ -228,36 +240,25 @@ def _run_hooks(hooks: Sequence[Callable[[np.ndarray], Any]], grad: np.ndarray) -
     return grad
 
 
-def _call(
-    node: Node,
-    grads_out: list[np.ndarray],
-    caught: dict[Any, Any] | None,
-    useful: set[Node] | None,
-) -> list[np.ndarray | None]:
-    """Run one operation's backward and check what it returns."""
+def _call(node: Node, grads_out: list[np.ndarray], needs: tuple[bool, ...]) -> tuple[Any, ...]:
+    """Run one operation's backward, for the inputs whose gradient is needed now."""
     node.check_unchanged()
-    needs = node.needs
-    if caught is not None and useful is not None:
-        # Only what is asked for: an op looks at ctx.needs.
-        node.needs = tuple(
-            edge is not None and (edge in caught or edge[0] in useful) for edge in node.parents
-        )
+    before, node.needs = node.needs, needs
     try:
         result = node.function.backward(node, *grads_out)
-        grads = result if isinstance(result, tuple) else (result,)
-        if len(grads) != len(needs):
-            raise GraphError(
-                f"{node.function.__name__}.backward returns one gradient for each of its "
-                f"{len(needs)} inputs, it returned {len(grads)}. Return None for an input without."
-            )
-        checked = []
-        for i, grad in enumerate(grads):
-            checked.append(_checked(node, i, grad) if node.needs[i] else None)
     finally:
-        node.needs = needs
-    if state.anomaly:
-        _check_backward(node, grads_out, checked)
-    return checked
+        node.needs = before
+    grads = result if isinstance(result, tuple) else (result,)
+    if len(grads) != len(needs):
+        raise GraphError(
+            f"{node.function.__name__}.backward returns one gradient for each of its "
+            f"{len(needs)} inputs, it returned {len(grads)}. Return None for an input without."
+        )
+    return grads
+
+
+# Bound to names of their own, as in core/function.py.
+_Array, _Scalar, _as_array = np.ndarray, np.generic, np.asarray
 
 
 def _checked(node: Node, i: int, grad: Any) -> np.ndarray:
@@ -267,10 +268,10 @@ def _checked(node: Node, i: int, grad: Any) -> np.ndarray:
         shape, dtype = target.outputs[index]
     else:
         shape, dtype = target._data.shape, target._data.dtype
-    if isinstance(grad, np.generic):
-        grad = np.asarray(grad)
-    if not isinstance(grad, np.ndarray) or grad.shape != shape:
-        told = f"shape {grad.shape}" if isinstance(grad, np.ndarray) else type(grad).__name__
+    if isinstance(grad, _Scalar):
+        grad = _as_array(grad)
+    if not isinstance(grad, _Array) or grad.shape != shape:
+        told = f"shape {grad.shape}" if isinstance(grad, _Array) else type(grad).__name__
         raise GraphError(
             f"{node.function.__name__}.backward returns a gradient of shape {shape} for input {i}, "
             f"it returned {told}. A gradient has the shape of its input; sum over broadcast axes."
@@ -279,22 +280,19 @@ def _checked(node: Node, i: int, grad: Any) -> np.ndarray:
     return grad if grad.dtype == dtype or grad.dtype.kind == "c" else grad.astype(dtype)
 
 
-def _check_backward(
-    node: Node, grads_out: list[np.ndarray], grads: Sequence[np.ndarray | None]
-) -> None:
+def _check_finite(node: Node, grads_out: list[np.ndarray], i: int, grad: np.ndarray) -> None:
     """Under detect_anomaly: raise where the first NaN or Inf of the pass appears."""
     if not all(np.isfinite(g).all() for g in grads_out):
         raise GraphError(
             f"detect_anomaly: the cotangent that reaches {node.told()} already holds a non-finite "
             f"number, and no backward made it. Check the grad_out given to backward, and hooks."
         )
-    for i, grad in enumerate(grads):
-        if grad is not None and not np.isfinite(grad).all():
-            raise GraphError(
-                f"detect_anomaly: the backward of {node.told()} made a non-finite number in the "
-                f"gradient of input {i} from a finite cotangent. Keep that input away from where "
-                f"the derivative is infinite."
-            )
+    if not np.isfinite(grad).all():
+        raise GraphError(
+            f"detect_anomaly: the backward of {node.told()} made a non-finite number in the "
+            f"gradient of input {i} from a finite cotangent. Keep that input away from where "
+            f"the derivative is infinite."
+        )
 
 
 def store_gradient(tensor: "Tensor") -> Callable[[np.ndarray], None]:

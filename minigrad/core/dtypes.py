@@ -60,21 +60,16 @@ def as_floats(x: Any) -> Any:
     return x if np.result_type(x).kind in "fc" else np.asarray(x, np.float64)
 
 
-def narrowed(results: tuple[np.ndarray, ...], operands: Iterable[Any]) -> tuple[np.ndarray, ...]:
-    """``results``, in float32 instead of float64 unless an operand is an array of float64.
+def narrowed(y: np.ndarray, operands: Iterable[Any]) -> np.ndarray:
+    """A result of float64, in float32 unless an operand is an array of float64.
 
     NumPy makes float64 of integers, of numbers, and of float32 that meets integers, so that one
     mask of integers would widen a whole float32 network.
     """
-    for y in results:
-        if y.dtype == _FLOAT64:
-            break
-    else:
-        return results
     for value in operands:
         if isinstance(value, np.ndarray) and value.dtype == _FLOAT64:
-            return results
-    return tuple([y.astype(DEFAULT) if y.dtype == _FLOAT64 else y for y in results])
+            return y
+    return y.astype(DEFAULT)
 
 
 def as_array(value: Any, dtype: Any = None) -> np.ndarray:

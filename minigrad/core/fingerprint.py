@@ -6,6 +6,8 @@ import numpy as np
 
 __all__ = ["fingerprints"]
 
+_Array = np.ndarray  # under a name of its own, for every node comes here twice
+
 _WHOLE = 2048  # arrays of up to this many entries are read whole; reading costs less than the op
 _SAMPLE = 64  # of larger ones this many entries at least, evenly spread from the last one back
 
@@ -18,7 +20,7 @@ def fingerprints(saved: tuple[Any, ...], whole: bool) -> list[int]:
     """
     found = []
     for array in saved:
-        if isinstance(array, np.ndarray):
+        if isinstance(array, _Array):
             small = whole or array.size <= _WHOLE
             found.append(hash(array.tobytes()) if small else _sampled(array))
     return found

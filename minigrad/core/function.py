@@ -85,7 +85,8 @@ class Function:
             Of float64 only where an input is an array of float64: integers and numbers adapt to
             float32, which is also what they alone make.
         """
-        recording, anomaly = state.grad_enabled, state.anomaly
+        switches = state.__dict__  # this thread's, found once rather than at each of four reads
+        recording, anomaly = switches["grad_enabled"], switches["anomaly"]
         arrays: list[Any] = []
         needs: list[bool] = []
         parents: list[tuple[Any, int] | None] = []
@@ -102,38 +103,39 @@ class Function:
         node = Node(cls, tuple(needs))
         result = cls.forward(node, *arrays, **options)
         several = isinstance(result, tuple)
-        outputs = _checked(cls, result if several else (result,))
-        if cls.narrows:
-            outputs = narrowed(outputs, arrays)
+        if several:
+            outputs = tuple([_output(cls, y, arrays) for y in result])
+        else:  # nearly always, and a comprehension takes longer than what is done in it
+            outputs = (_output(cls, result, arrays),)
         if anomaly:
             _check_forward(cls, arrays, outputs)
-        if state.calls is not None:
-            state.calls.append(Call(node, tuple(arrays), options, outputs, state.path))
+        if switches["calls"] is not None:
+            call = Call(node, tuple(arrays), options, outputs, switches["path"])
+            switches["calls"].append(call)
         recorded = True in needs
         if recorded:
-            node.record(tuple(parents), outputs, anomaly)
+            node.record(tuple(parents), outputs, switches["path"], anomaly)
         if not several:
             return Tensor._of(outputs[0], (node, 0) if recorded else None)
         edges = [(node, i) if recorded else None for i in range(len(outputs))]
         return tuple([Tensor._of(y, edge) for y, edge in zip(outputs, edges, strict=True)])
 
 
-_SCALARS = (np.generic, int, float, complex)
+# Bound to names of their own: each look-up in a module counts where nodes cost microseconds.
+_Array, _as_array, _SCALARS = np.ndarray, np.asarray, (np.generic, int, float, complex)
+_FLOAT64 = np.dtype(np.float64)
 
 
-def _checked(function: type[Function], outputs: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-    """``outputs`` as ndarrays: NumPy returns scalars where all axes are reduced."""
-    arrays = []
-    for y in outputs:
-        if isinstance(y, _SCALARS):
-            y = np.asarray(y)
-        elif not isinstance(y, np.ndarray):
+def _output(function: type[Function], y: Any, inputs: list[Any]) -> np.ndarray:
+    """``y`` as an ndarray, which NumPy's scalars become, and float64 only where that is right."""
+    if not isinstance(y, _Array):
+        if not isinstance(y, _SCALARS):
             raise DTypeError(
                 f"{function.__name__}.forward returns an array or a tuple of arrays, it returned "
                 f"{type(y).__name__}. Return the ndarray itself, not a Tensor."
             )
-        arrays.append(y)
-    return tuple(arrays)
+        y = _as_array(y)
+    return narrowed(y, inputs) if y.dtype == _FLOAT64 and function.narrows else y
 
 
 def _check_forward(function: type[Function], inputs: list[Any], outputs: tuple[Any, ...]) -> None:

@@ -11,15 +11,16 @@ __all__ = ["complex_step", "detect_anomaly", "no_grad", "state"]
 
 
 class _State(threading.local):
-    """One set of switches a thread; class attributes are the values a new thread starts with."""
+    """One set of switches a thread."""
 
-    grad_enabled = True
-    anomaly = False
-    complex_allowed = False
-    path = ""  # dotted path of the module being called, e.g. "layer3.0.conv2"
-    module: object = None  # the module being called
-    branches: Any = None  # who records or replays the decisions at kinks: core/decisions.py
-    calls: list[Any] | None = None  # the operations called, while somebody keeps a list of them
+    def __init__(self) -> None:  # runs in each thread that comes here
+        self.grad_enabled = True
+        self.anomaly = False
+        self.complex_allowed = False
+        self.path = ""  # dotted path of the module being called, e.g. "layer3.0.conv2"
+        self.module: object = None  # the module being called
+        self.branches: Any = None  # who records or replays decisions at kinks: core/decisions.py
+        self.calls: list[Any] | None = None  # the operations called, while somebody lists them
 
 
 state = _State()

@@ -9,7 +9,6 @@ import numpy as np
 
 from minigrad.core.errors import GraphError
 from minigrad.core.fingerprint import fingerprints
-from minigrad.core.mode import state
 
 if TYPE_CHECKING:
     from minigrad.core.function import Function
@@ -84,14 +83,18 @@ class Node:
         self.saved = arrays
 
     def record(
-        self, parents: tuple[Any, ...], outputs: tuple[np.ndarray, ...], anomaly: bool
+        self, parents: tuple[Any, ...], outputs: tuple[np.ndarray, ...], path: str, anomaly: bool
     ) -> None:
         """Make the call a part of the graph."""
         self.number = next(_numbers)
         self.parents = parents
-        self.outputs = tuple([(array.shape, array.dtype) for array in outputs])
+        if len(outputs) == 1:
+            (y,) = outputs
+            self.outputs = ((y.shape, y.dtype),)
+        else:
+            self.outputs = tuple([(y.shape, y.dtype) for y in outputs])
         self.hooks = None
-        self.path = state.path
+        self.path = path
         self.line = calling_line() if anomaly else ""
         self.prints = fingerprints(self.saved, anomaly) if self.saved else []
 

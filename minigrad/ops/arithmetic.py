@@ -19,7 +19,8 @@ from minigrad.ops._registry import Sample, Wrong, operation
 __all__ = ["add", "div", "mul", "neg", "sub"]
 
 
-# Named once: a union written in the call would be built anew at every operation.
+# Named once: each look-up in a module, or a union built anew, counts at every operation.
+_Array = np.ndarray
 _ARRAYS = (np.ndarray, np.generic)
 _NUMBERS = (int, float)
 
@@ -31,13 +32,15 @@ def check_operands(name: str, *operands: Any) -> None:
         if isinstance(value, Tensor):  # its dtype was checked when it was made
             if value._data.ndim:
                 shapes.append(value._data.shape)
+        elif isinstance(value, _NUMBERS):
+            continue
         elif isinstance(value, _ARRAYS):
             if value.shape:
                 shapes.append(value.shape)
             check_dtype(name, value.dtype)
         elif isinstance(value, complex):
             check_dtype(name, np.dtype(complex))
-        elif not isinstance(value, _NUMBERS):
+        else:
             raise DTypeError(
                 f"{name}: a Tensor, an ndarray or a number is needed, got "
                 f"{type(value).__name__}. Make a tensor of it with minigrad.tensor(...)."
@@ -251,7 +254,7 @@ def sub(x: Any, y: Any) -> Tensor:
 
 def _number(x: Any) -> Any:
     """An array without axes as a NumPy number, with which NumPy computes ten times faster."""
-    return x[()] if isinstance(x, np.ndarray) and not x.ndim and x.dtype.kind == "f" else x
+    return x[()] if isinstance(x, _Array) and not x.ndim and x.dtype.kind == "f" else x
 
 
 class Mul(Function):
