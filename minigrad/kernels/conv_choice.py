@@ -15,6 +15,9 @@ import numpy as np
 # In the order in which one that cannot serve a case hands it on.
 ALGORITHMS = ("winograd", "direct", "im2col", "reference")
 
+# What starting another loop on all threads costs, in products of direct sums.
+SECOND_LOOP = 1_000_000
+
 Shape = tuple[int, ...]
 
 
@@ -47,17 +50,27 @@ def serves(algorithm: str, case: Case) -> bool:
     )
 
 
+def _whole(size: int, vector: int = 16) -> int:
+    """Fill up the last vector of channels or filters."""
+    return -(-size // vector) * vector
+
+
+def direct_cost(N: int, C: int, H: int, W: int, F: int) -> int:
+    """Count the products of direct sums for H x W pixels, with whole vectors of filters."""
+    return 9 * N * C * H * W * _whole(F)
+
+
 def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> int:
     """Estimate how long winograd takes for H x W pixels in tiles of so many outputs, squared.
 
     The unit is a product of direct sums. For each point there are the products of tiles, channels
-    and filters, these in pairs of vectors, and three transforms. What tiles do outside of the
-    image is in vain.
+    and filters, and three transforms, by whole vectors. What tiles do outside of the image is in
+    vain. The filters take a loop of their own, which must pay for its start.
     """
     points = (outputs + 2) ** 2
     tiles = N * -(-H // outputs) * -(-W // outputs)
-    F = -(-F // 32) * 32
-    return points * (tiles * (C * F + 12 * C + 10 * F) + 12 * C * F)
+    vectors = tiles * (12 * _whole(C) + 10 * _whole(F))
+    return points * (tiles * C * _whole(F) + vectors + 12 * C * _whole(F)) + SECOND_LOOP
 
 
 def winograd_outputs(N: int, C: int, H: int, W: int, F: int) -> int:
@@ -78,14 +91,14 @@ def winograd_weight_cost(N: int, C: int, H: int, W: int, F: int) -> int:
 
 
 def _pays_for_winograd(case: Case) -> bool:
-    """Tell whether winograd is surely faster; its error may be two to four times that of direct."""
+    """Tell whether winograd is faster; its error may be two to four times that of direct."""
     (N, C, H, W), F = case.x_shape, case.weight_shape[0]
-    direct = 9 * N * C * H * W * F
     if case.product == "grad_weight":
-        return 1.3 * winograd_weight_cost(N, C, H, W, F) < direct
+        return 1.3 * winograd_weight_cost(N, C, H, W, F) < direct_cost(N, C, H, W, F)
     if case.product == "grad_input":
         C, F = F, C
-    return 1.3 * winograd_cost(winograd_outputs(N, C, H, W, F), N, C, H, W, F) < direct
+    outputs = winograd_outputs(N, C, H, W, F)
+    return winograd_cost(outputs, N, C, H, W, F) < direct_cost(N, C, H, W, F)
 
 
 TABLE = (

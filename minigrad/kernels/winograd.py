@@ -66,7 +66,7 @@ from minigrad.kernels.winograd_tiles import transform_patches
 
 # Patches and sums of a block of tiles should stay in the second cache. Where filters have it for
 # themselves, a block is so many tiles.
-BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES = 512 * 1024
 BLOCK_TILES = 32
 
 # Blocks come in multiples of this, so that threads have the same number of them.
@@ -78,8 +78,10 @@ BLOCK_COST = 8
 # Channels in a chunk of filters.
 CHANNELS = 16
 
-# A tile of registers may be lower than a full one, where that leaves less of it empty.
+# A tile of registers may be lower than a full one, where that leaves less of it empty. For a vector
+# of filters without a partner it is higher: the fewer times is that vector read.
 LOW = (ROWS + 2) // 2
+ALONE = 2 * LOW
 
 
 class Plan(NamedTuple):
@@ -93,7 +95,7 @@ class Plan(NamedTuple):
     block: int  # rows whose products are made together
     height: int  # of a tile of registers
     places: int  # for the tiles of a block, whole tiles of registers
-    vectors: int  # of filters, an even number
+    vectors: int  # of filters
     by_filters: int  # 1: chunks are pairs of vectors; 0: chunks are blocks of rows
     chunks: int
     point: int  # from the channels of a point to those of the next one
@@ -162,7 +164,7 @@ def _convolve(
     patches = filters = np.empty(0, x.dtype)
     if plan.by_filters:
         tiles = plan.rows * plan.row_tiles
-        patches = _pool.empty(((tiles + plan.height) * plan.tile,), x.dtype)
+        patches = _pool.empty(((tiles + ALONE) * plan.tile,), x.dtype)
         patches[tiles * plan.tile :] = 0  # the last tile of registers may reach there
         _patches_loop.launch(patches.size, values, points, g, plan, patches)
     else:
@@ -187,24 +189,28 @@ def _plan(g: Geometry) -> Plan:
     patch = outputs + TAPS - 1
     image_rows, row_tiles = chunks_of(g.OH, outputs), chunks_of(g.OW, outputs)
     rows = g.N * image_rows
-    vectors = chunks_of(whole_vectors(g.F, np.dtype(np.float32)), VECTORS) * VECTORS
+    vectors = whole_vectors(g.F, np.dtype(np.float32))
     by_filters = rows * row_tiles <= vectors * width
     tiles = BLOCK_TILES
     if not by_filters:
-        tiles = BLOCK_BYTES // (patch * patch * 4 * (g.C + VECTORS * width))
+        tiles = BLOCK_BYTES // (patch * patch * 4 * (g.C + min(vectors, VECTORS) * width))
     most = max(tiles // max(row_tiles, 1), 1)
-    block, height = _block_of_rows(rows, row_tiles, most, 1 if by_filters else CHUNKS)
-    chunks = vectors // VECTORS if by_filters else chunks_of(rows, block)
+    heights = (ROWS, LOW) if vectors > 1 else (ALONE,)
+    block, height = _block_of_rows(rows, row_tiles, most, 1 if by_filters else CHUNKS, heights)
+    chunks = chunks_of(vectors, VECTORS) if by_filters else chunks_of(rows, block)
     tiles = block * row_tiles
+    places = max(chunks_of(tiles, high) * high for high in (height, ALONE))
     point = chunks_of(g.C, width) * width
     return Plan(
         outputs, patch, image_rows, row_tiles, rows, block, height,
-        chunks_of(tiles, height) * height, vectors, int(by_filters), chunks,
-        point, patch * patch * point + width,  # not a power of two, of which a cache holds few
+        places, vectors, int(by_filters), chunks, point,
+        patch * patch * point + width,  # not a power of two, of which a cache holds few
     )  # fmt: skip
 
 
-def _block_of_rows(rows: int, row_tiles: int, most: int, shared: int) -> tuple[int, int]:
+def _block_of_rows(
+    rows: int, row_tiles: int, most: int, shared: int, heights: tuple[int, ...]
+) -> tuple[int, int]:
     """Choose how many rows of tiles make a block, and how high a tile of registers is.
 
     Blocks come ``shared`` at a time.
@@ -215,7 +221,7 @@ def _block_of_rows(rows: int, row_tiles: int, most: int, shared: int) -> tuple[i
         blocks = chunks_of(chunks_of(rows, block), shared) * shared
         return blocks * (chunks_of(block * row_tiles, height) * (height + 1) + BLOCK_COST)
 
-    return min(product(range(most, 0, -1), (ROWS, LOW)), key=cost)
+    return min(product(range(most, 0, -1), heights), key=cost)
 
 
 @kernel
@@ -230,7 +236,7 @@ def _patches_loop(x, points, g, plan, patches):
 @kernel
 def _filters_loop(weight, points, taps, g, plan, filters):
     blocks = chunks_of(g.C, CHANNELS)
-    for chunk in prange(plan.vectors // VECTORS * blocks):
+    for chunk in prange(chunks_of(plan.vectors, VECTORS) * blocks):
         v, first = chunk // blocks * VECTORS, chunk % blocks * CHANNELS
         last = min(first + CHANNELS, g.C)
         at = v * plan.patch**2 * g.C * lanes_of(filters)
@@ -281,26 +287,32 @@ def _room_for_sums(plan, like):
 
 @body
 def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v, sums, out):
-    """Compute rows of tiles for a pair of vectors: products, then A^T m A."""
+    """Compute rows of tiles for one or two vectors of filters: products, then A^T m A."""
     width = lanes_of(out)
-    pair = VECTORS * width
+    wide = min(plan.vectors - v, VECTORS)
+    pair = wide * width
     tile = plan.patch**2 * pair + width
     tiles = (last - first) * plan.row_tiles
     for point in range(plan.patch**2):
         a_at, b_at, to = point * plan.point, point * g.C * pair, point * pair
-        if plan.height == ROWS:
+        if wide == 1:
             _multiply(
-                tile_zeros(ROWS, VECTORS, out), ROWS, tiles, g.C,
+                tile_zeros(ALONE, 1, out), ALONE, 1, tiles, g.C,
+                patches, a_at, plan.tile, filters, b_at, sums, to, tile,
+            )  # fmt: skip
+        elif plan.height == ROWS:
+            _multiply(
+                tile_zeros(ROWS, VECTORS, out), ROWS, VECTORS, tiles, g.C,
                 patches, a_at, plan.tile, filters, b_at, sums, to, tile,
             )  # fmt: skip
         else:
             _multiply(
-                tile_zeros(LOW, VECTORS, out), LOW, tiles, g.C,
+                tile_zeros(LOW, VECTORS, out), LOW, VECTORS, tiles, g.C,
                 patches, a_at, plan.tile, filters, b_at, sums, to, tile,
             )  # fmt: skip
     for row in range(first, last):
         at = (row - first) * plan.row_tiles * tile
-        for u in range(VECTORS):
+        for u in range(wide):
             _write_row(
                 sums,
                 at + u * width,
@@ -318,17 +330,21 @@ def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v,
             )
 
 
-@body
-def _multiply(zeros, height, tiles, C, patches, a_at, a_tile, filters, b_at, sums, to, to_tile):
-    """Multiply the matrices of one point: tiles by channels, and channels by a pair of vectors."""
+@body(inline=True)
+def _multiply(
+    zeros, height, wide, tiles, C, patches, a_at, a_tile, filters, b_at, sums, to, to_tile
+):
+    """Multiply the matrices of one point: tiles by channels, and channels by filters."""
     width = lanes_of(sums)
-    pair = VECTORS * width
+    pair = wide * width
+    # One vector of filters has little to fetch, and keeps all ways to the cache busy.
+    ahead = wide if wide > 1 else 0
     next_filters = np.intp(filters.ctypes.data) + (b_at + C * pair) * filters.itemsize
     for first in range(0, tiles, height):
         total = zeros
         at = a_at + first * a_tile
         for c in range(C):
-            for v in range(VECTORS):  # the filters of the next point
+            for v in range(ahead):  # the filters of the next point
                 ask(next_filters + (c * pair + v * width) * filters.itemsize)
             total = tile_outer(total, patches, at + c, a_tile, filters, b_at + c * pair, width)
         tile_store(total, sums, to + first * to_tile, to_tile)
@@ -336,14 +352,15 @@ def _multiply(zeros, height, tiles, C, patches, a_at, a_tile, filters, b_at, sum
 
 @body
 def _transform_filters(weight, points, taps, g, plan, v, first, last, filters):
-    """Write G g G^T for a pair of vectors of filters and some channels: (points, C, pair)."""
+    """Write G g G^T for a pair of vectors, or a single last one, and some channels."""
     width = lanes_of(filters)
-    pair = VECTORS * width
+    wide = min(plan.vectors - v, VECTORS)
+    pair = wide * width
     one, three = tile_zeros(1, 1, filters), tile_zeros(TAPS, 1, filters)
     square = aligned_empty(TAPS * TAPS * width, filters)
     half = aligned_empty(plan.patch * TAPS * width, filters)
     for c in range(first, last):
-        for u in range(VECTORS):
+        for u in range(wide):
             f = (v + u) * width
             at = taps.first + c * taps.channel + f * taps.filter
             for tap in range(TAPS * TAPS):
