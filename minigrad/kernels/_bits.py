@@ -17,7 +17,13 @@ from numba import types
 
 from minigrad.kernels._jit import body
 
-__all__ = ["keep_marked", "keep_positive", "tile_keep_marked", "tile_keep_positive"]
+__all__ = [
+    "keep_marked",
+    "keep_positive",
+    "tile_keep_marked",
+    "tile_keep_marked_part",
+    "tile_keep_positive",
+]
 
 # Any: the one makes its names while it runs; what the other makes takes one argument less when
 # compiled code calls it.
@@ -101,22 +107,57 @@ def tile_keep_marked(typing_context, tile, mask, at):
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         result, mask_value, at = args
         data = context.make_array(mask)(context, builder, mask_value).data
-        bits, zeros = ir.IntType(tile.lanes), ir.Constant(tile.vector, None)
-        item = ir.IntType(max(8, tile.lanes))
         for index, _, v in tile.cells:
             first = builder.add(at, ir.Constant(at.type, v * tile.lanes))
-            pointer = builder.gep(data, [builder.lshr(first, ir.Constant(at.type, 3))])
-            marks = builder.load(builder.bitcast(pointer, item.as_pointer()))
-            marks.align = 1
-            if tile.lanes < 8:  # several vectors share a byte
-                within = builder.trunc(builder.and_(first, ir.Constant(at.type, 7)), item)
-                marks = builder.trunc(builder.lshr(marks, within), bits)
-            marked = builder.bitcast(marks, ir.VectorType(ir.IntType(1), tile.lanes))
-            kept = builder.select(marked, builder.extract_value(result, index), zeros)
-            result = builder.insert_value(result, kept, index)
+            value = builder.extract_value(result, index)
+            result = builder.insert_value(result, _marked(builder, tile, value, data, first), index)
         return result
 
     return tile(tile, mask, types.intp), emit
+
+
+@intrinsic
+def tile_keep_marked_part(typing_context, tile, mask, at, row, rows, columns):
+    """Keep what is marked of the first rows and columns of a tile; the rest is zeros already.
+
+    The bits of a row begin ``row`` behind those of the row before, a whole number of vectors.
+    Bits for the rest are not read: there may be none.
+    """
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        result, mask_value, at, row, rows, columns = args
+        data = context.make_array(mask)(context, builder, mask_value).data
+        number = at.type
+        for index, m, v in tile.cells:
+            there = builder.and_(
+                builder.icmp_signed("<", ir.Constant(number, m), rows),
+                builder.icmp_signed("<", ir.Constant(number, v * tile.lanes), columns),
+            )
+            first = builder.add(at, builder.mul(row, ir.Constant(number, m)))
+            first = builder.add(first, ir.Constant(number, v * tile.lanes))
+            first = builder.select(there, first, ir.Constant(number, 0))  # bits that are there
+            value = builder.extract_value(result, index)
+            result = builder.insert_value(result, _marked(builder, tile, value, data, first), index)
+        return result
+
+    index = types.intp
+    return tile(tile, mask, index, index, index, index), emit
+
+
+def _marked(
+    builder: ir.IRBuilder, tile: Any, value: ir.Value, data: ir.Value, first: ir.Value
+) -> ir.Value:
+    """Keep what of a vector is marked, its bits beginning with number ``first``."""
+    bits, zeros = ir.IntType(tile.lanes), ir.Constant(tile.vector, None)
+    item = ir.IntType(max(8, tile.lanes))
+    pointer = builder.gep(data, [builder.lshr(first, ir.Constant(first.type, 3))])
+    marks = builder.load(builder.bitcast(pointer, item.as_pointer()))
+    marks.align = 1
+    if tile.lanes < 8:  # several vectors share a byte
+        within = builder.trunc(builder.and_(first, ir.Constant(first.type, 7)), item)
+        marks = builder.trunc(builder.lshr(marks, within), bits)
+    marked = builder.bitcast(marks, ir.VectorType(ir.IntType(1), tile.lanes))
+    return builder.select(marked, value, zeros)
 
 
 @intrinsic
@@ -149,6 +190,13 @@ if config.DISABLE_JIT:
 
     def tile_keep_marked(tile: np.ndarray, mask: np.ndarray, at: int) -> np.ndarray:
         first = np.arange(at, at + tile.size)
+        return np.where(mask[first // 8] >> (first % 8) & 1, tile, tile.dtype.type(0))
+
+    def tile_keep_marked_part(
+        tile: np.ndarray, mask: np.ndarray, at: int, row: int, rows: int, columns: int
+    ) -> np.ndarray:
+        m, j = np.indices(tile.shape)
+        first = np.where((m < rows) & (j < columns), at + m * row + j, 0)
         return np.where(mask[first // 8] >> (first % 8) & 1, tile, tile.dtype.type(0))
 
     def tile_keep_positive(tile: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from minigrad.kernels._jit import chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
 from minigrad.kernels._runs import add_run
 from minigrad.kernels.conv_choice import Case
+from minigrad.kernels.conv_finish import kept
 from minigrad.kernels.conv_geometry import Pair, Sides
 from minigrad.kernels.reference import conv as reference
 
@@ -48,6 +49,9 @@ _GRAD_WEIGHT: dict[str, Any] = {
     "winograd": winograd_weight.conv2d_grad_weight,
     "reference": reference.conv2d_grad_weight,
 }
+
+# Values that the longest vector of bits holds.
+BITS = 16
 
 # Into at most how many chunks the sum over pixels is cut.
 CHUNKS = 16
@@ -78,11 +82,16 @@ def conv2d_grad_input(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
+    if other is not None and mask is not None and (groups > 1 or input_shape[1] % BITS):
+        other, mask = kept(other, mask), None  # loops read bits by whole vectors
     case = Case("grad_input", grad_out.dtype, input_shape, weight.shape, stride, dilation, groups)
     differentiate = _GRAD_INPUT[conv_choice.choose(case)]
-    return differentiate(grad_out, weight, input_shape, stride, padding, dilation, groups)
+    settings = stride, padding, dilation, groups
+    return differentiate(grad_out, weight, input_shape, *settings, other, mask)
 
 
 def conv2d_grad_weight(

@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import _pool, conv_lanes
-from minigrad.kernels._bits import tile_keep_positive
+from minigrad.kernels._bits import tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._simd import (
@@ -47,7 +47,7 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
-from minigrad.kernels.conv_finish import flat_or_none
+from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none, kept
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import pack_weight
 from minigrad.kernels.conv_window import (
@@ -108,16 +108,19 @@ def conv2d_grad_input(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
     g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     grad_x = empty_channels_last(input_shape, grad_out.dtype)
     phases = _phases(g)
     if sum(phase.pixels for phase, _, _ in phases) < g.N * g.H * g.W:
-        grad_x[...] = 0  # pixels that no tap saw
+        # Pixels that no tap saw.
+        grad_x[...] = 0 if other is None else kept(other, mask)
     values = flat_channels_last(grad_out)
     for phase, places, taps in phases:
-        _convolve(values, weight, taps, True, None, phase, places, grad_x)
+        _convolve(values, weight, taps, True, None, phase, places, grad_x, other, mask=mask)
     return grad_x
 
 
@@ -190,6 +193,7 @@ def _convolve(
     out: np.ndarray,
     other: np.ndarray | None = None,
     relu: bool = False,
+    mask: np.ndarray | None = None,
 ) -> None:
     """Write the convolution of x, in channels-last order, to places in out, and finish it."""
     values = flat_or_none(other, x.dtype)
@@ -211,6 +215,7 @@ def _convolve(
         pack_weight(weight, g, plan.vectors, taps, transposed),
         biases.reshape(-1),
         values,
+        NO_MASK if mask is None else mask,
         int(relu),
         g,
         window,
@@ -265,12 +270,12 @@ def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
 
 
 @kernel
-def _convolve_loop(x, weight, bias, other, relu, g, window, places, plan, out):
+def _convolve_loop(x, weight, bias, other, mask, relu, g, window, places, plan, out):
     for chunk in prange(chunks_of(plan.strips, plan.block) * plan.parts):
         first = chunk // plan.parts * plan.block
         last = min(first + plan.block, plan.strips)
         _convolve_chunk(
-            x, weight, bias, other, relu, g, window, places, plan, first, last,
+            x, weight, bias, Other(other, mask), relu, g, window, places, plan, first, last,
             chunk % plan.parts, out,
         )  # fmt: skip
 
@@ -343,9 +348,19 @@ def _strips(
         upper_to, lower_to = written[i] + at, written[j] + at
         upper, lower = _two_strips(start, values, seen[i], seen[j], weight, g, window, width)
         # What follows stands here and in no body: that would get the sums by way of memory.
-        if other.size > 0:
-            upper = tile_add(upper, tile_load_columns(upper, other, upper_to, out_pixel, columns))
-            lower = tile_add(lower, tile_load_columns(lower, other, lower_to, out_pixel, columns))
+        if other.mask.size > 0:
+            rows = plan.height
+            share = tile_load_columns(upper, other.values, upper_to, out_pixel, columns)
+            share = tile_keep_marked_part(share, other.mask, upper_to, out_pixel, rows, columns)
+            upper = tile_add(upper, share)
+            share = tile_load_columns(lower, other.values, lower_to, out_pixel, columns)
+            share = tile_keep_marked_part(share, other.mask, lower_to, out_pixel, rows, columns)
+            lower = tile_add(lower, share)
+        elif other.values.size > 0:
+            share = tile_load_columns(upper, other.values, upper_to, out_pixel, columns)
+            upper = tile_add(upper, share)
+            share = tile_load_columns(lower, other.values, lower_to, out_pixel, columns)
+            lower = tile_add(lower, share)
         if relu:
             upper, lower = tile_keep_positive(upper), tile_keep_positive(lower)
         tile_store_columns(upper, out, upper_to, out_pixel, columns)

@@ -5,13 +5,26 @@ its way from registers to memory, they cost what reading the other array costs. 
 of the separate operations: a relu and a sum behind the last sum round alike wherever they are done.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from minigrad.kernels._bits import tile_keep_positive
 from minigrad.kernels._jit import body
-from minigrad.kernels._layout import flat_channels_last
+from minigrad.kernels._layout import channels_last_order, flat_channels_last
 from minigrad.kernels._simd import tile_add, tile_load_part
-from minigrad.kernels.elementwise import add, relu_forward
+from minigrad.kernels.elementwise import add, relu_backward, relu_forward
+
+
+class Other(NamedTuple):
+    """What is added, and the bits of those values that count; no bits: all of them do."""
+
+    values: np.ndarray
+    mask: np.ndarray
+
+
+# Stands for None, of which a kernel would be compiled anew.
+NO_MASK = np.empty(0, np.uint8)
 
 
 def flat_or_none(other: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
@@ -32,8 +45,15 @@ def finish(tile, other, at, row, rows, columns, relu):
     return tile
 
 
-def finish_apart(out: np.ndarray, other: np.ndarray | None, relu: bool) -> np.ndarray:
+def kept(other: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Return those values that count, and 0 elsewhere."""
+    return other if mask is None else relu_backward(other, mask, channels_last_order(other.ndim))
+
+
+def finish_apart(
+    out: np.ndarray, other: np.ndarray | None, relu: bool, mask: np.ndarray | None = None
+) -> np.ndarray:
     """Finish a whole result, one operation after the other."""
     if other is not None:
-        out = add(out, other)
+        out = add(out, kept(other, mask))
     return relu_forward(out)[0] if relu else out

@@ -94,6 +94,8 @@ def conv2d_grad_input(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
     g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
@@ -109,7 +111,7 @@ def conv2d_grad_input(
         bands,
         flat_channels_last(grad_x),
     )
-    return grad_x
+    return finish_apart(grad_x, other, relu=False, mask=mask)
 
 
 @kernel

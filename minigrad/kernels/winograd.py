@@ -41,6 +41,7 @@ import numpy as np
 
 from minigrad.kernels import _pool
 from minigrad.kernels._ahead import ask
+from minigrad.kernels._bits import tile_keep_marked_part
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._runs import aligned_empty, zero_run
@@ -52,13 +53,14 @@ from minigrad.kernels._simd import (
     tile_add,
     tile_gather,
     tile_load,
+    tile_load_part,
     tile_outer,
     tile_store,
     tile_store_part,
     tile_zeros,
 )
 from minigrad.kernels.conv_choice import winograd_outputs
-from minigrad.kernels.conv_finish import finish, flat_or_none
+from minigrad.kernels.conv_finish import NO_MASK, Other, finish, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS, transform
@@ -137,6 +139,8 @@ def conv2d_grad_input(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient with respect to x: grad_out convolved with the flipped filters."""
     g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
@@ -145,7 +149,8 @@ def conv2d_grad_input(
         C=g.F, H=g.OH, W=g.OW, F=g.C, OH=g.H, OW=g.W, channels=g.F, filters=g.C,
         top=TAPS - 1 - g.top, left=TAPS - 1 - g.left, taps=square * g.F, pixels=g.N * g.H * g.W,
     )  # fmt: skip
-    return _convolve(grad_out, weight, None, flipped, Taps(square - 1, -1, g.C * square, square))
+    taps = Taps(square - 1, -1, g.C * square, square)
+    return _convolve(grad_out, weight, None, flipped, taps, other, mask=mask)
 
 
 def _convolve(
@@ -156,6 +161,7 @@ def _convolve(
     taps: Taps,
     other: np.ndarray | None = None,
     relu: bool = False,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     plan, width = _plan(g), lanes(x.dtype)
@@ -175,7 +181,8 @@ def _convolve(
         biases[: g.F] = bias
     _convolve_loop.launch(
         g.pixels * g.taps * g.F,
-        values, patches, weight, filters, biases, flat_or_none(other, x.dtype), int(relu),
+        values, patches, weight, filters, biases, flat_or_none(other, x.dtype),
+        NO_MASK if mask is None else mask, int(relu),
         points, taps, g, plan, flat_channels_last(out),
     )  # fmt: skip
     return out
@@ -244,14 +251,17 @@ def _filters_loop(weight, points, taps, g, plan, filters):
 
 
 @kernel
-def _convolve_loop(x, patches, weight, filters, bias, other, relu, points, taps, g, plan, out):
+def _convolve_loop(
+    x, patches, weight, filters, bias, other, mask, relu, points, taps, g, plan, out
+):
     for chunk in prange(plan.chunks):
+        share = Other(other, mask)
         if plan.by_filters:
             v = chunk * VECTORS
-            _for_filters(weight, patches, bias, other, relu, points, taps, g, plan, v, out)
+            _for_filters(weight, patches, bias, share, relu, points, taps, g, plan, v, out)
         else:
             first = chunk * plan.block
-            _for_rows(x, filters, bias, other, relu, points, g, plan, first, out)
+            _for_rows(x, filters, bias, share, relu, points, g, plan, first, out)
 
 
 @body
@@ -393,6 +403,11 @@ def _write_row(sums, at, point, tile_step, bias, other, relu, points, g, plan, r
             values = tile_load(patch, half, i * plan.patch * width, width)
             values = tile_add(transform("output", points, values), start)
             to = ((n * g.OH + top + i) * g.OW + left) * g.F + v * width
-            if other.size > 0 or relu:  # a call takes longer than the rest
-                values = finish(values, other, to, g.F, g.OW - left, g.F - v * width, relu)
-            tile_store_part(values, out, to, g.F, g.OW - left, g.F - v * width)
+            rows, columns = g.OW - left, g.F - v * width
+            if other.mask.size > 0:
+                share = tile_load_part(values, other.values, to, g.F, 0, rows, columns)
+                share = tile_keep_marked_part(share, other.mask, to, g.F, rows, columns)
+                values = tile_add(values, share)
+            elif other.values.size > 0 or relu:  # a call takes longer than the rest
+                values = finish(values, other.values, to, g.F, rows, columns, relu)
+            tile_store_part(values, out, to, g.F, rows, columns)

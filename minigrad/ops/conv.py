@@ -50,16 +50,31 @@ class Conv2d(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
-        x, weight, *_ = ctx.saved
-        grad_x = grad_weight = grad_bias = None
+        grad_x = grad_input(ctx, grad_out) if ctx.needs[0] else None
+        return grad_x, *grad_parameters(ctx, grad_out)
+
+
+def grad_input(
+    ctx: Any, grad_out: np.ndarray, other: np.ndarray | None = None, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the gradient of x, plus those values of ``other`` whose bits in ``mask`` are set."""
+    x, weight, *_ = ctx.saved
+    with conv_choice.asking(ctx.algorithm):
+        return kernels.conv2d_grad_input(
+            grad_out, weight, x.shape, *ctx.geometry, other, mask
+        )  # fmt: skip
+
+
+def grad_parameters(ctx: Any, grad_out: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the gradients of weight and bias."""
+    x, weight, *_ = ctx.saved
+    grad_weight = grad_bias = None
+    if ctx.needs[1]:
         with conv_choice.asking(ctx.algorithm):
-            if ctx.needs[0]:
-                grad_x = kernels.conv2d_grad_input(grad_out, weight, x.shape, *ctx.geometry)
-            if ctx.needs[1]:
-                grad_weight = kernels.conv2d_grad_weight(grad_out, x, weight.shape, *ctx.geometry)
-        if ctx.needs[2]:
-            grad_bias = kernels.conv2d_grad_bias(grad_out)
-        return grad_x, grad_weight, grad_bias
+            grad_weight = kernels.conv2d_grad_weight(grad_out, x, weight.shape, *ctx.geometry)
+    if ctx.needs[2]:
+        grad_bias = kernels.conv2d_grad_bias(grad_out)
+    return grad_weight, grad_bias
 
 
 def _images(rng: np.random.Generator) -> list[Sample]:

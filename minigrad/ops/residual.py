@@ -27,8 +27,9 @@ from minigrad.ops.conv_relu import ConvReLU
 from minigrad.ops.dropout import DropPath, kept
 from minigrad.ops.norm import BatchNorm, check_norm, statistics
 from minigrad.ops.norm_relu import BatchNormReLU
+from minigrad.ops.shares import late_backward, may_wait, shares_added
 from minigrad.ops.shortcut import ZeroPadShortcut
-from minigrad.ops.stopped import Stopped, shares_added, stopped
+from minigrad.ops.stopped import Stopped, stopped
 
 __all__ = [
     "ResidualUnit",
@@ -257,6 +258,8 @@ def activation_backward(ctx: Any, grad_out: np.ndarray) -> Any:
 def convolution_path_backward(ctx: Any, grad_sum: np.ndarray | Stopped) -> tuple[Any, list[Any]]:
     """The gradient that comes back through the convolution path F.
 
+    Unless somebody listens, the sum finishes it, where F begins with a convolution.
+
     Parameters
     ----------
     ctx : Node
@@ -266,12 +269,16 @@ def convolution_path_backward(ctx: Any, grad_sum: np.ndarray | Stopped) -> tuple
 
     Returns
     -------
-    grad_conv : ndarray or None
+    grad_conv : ndarray, Unfinished or None
         ``dF/dx^T grad_sum``, of the shape of x.
     grads : list
         For each parameter of F.
     """
-    return path_backward(ctx.conv_path, grad_sum)
+    if events.listening or not may_wait(ctx.conv_path):
+        return path_backward(ctx.conv_path, grad_sum)
+    grad, grads = path_backward(ctx.conv_path[1:], grad_sum)
+    grad, *own = late_backward(ctx.conv_path[0], np.asarray(grad))
+    return grad, [*own, *grads]
 
 
 def identity_path_backward(ctx: Any, grad_sum: np.ndarray | Stopped) -> tuple[Any, list[Any]]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from minigrad import kernels
 from minigrad.kernels import _jit, conv_direct_weight, conv_im2col, winograd
+from minigrad.kernels._layout import in_channels_last
 from minigrad.kernels.conv_choice import Case, choose, conv_algorithm
 
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
@@ -52,6 +53,8 @@ CASES = {
     "a first layer": ((3, 3, 20, 140), (33, 3, 7, 7), (2, 1), (3, 3, 3, 3), (1, 1), 1),
     "tiles of two outputs": ((3, 18, 6, 5), (35, 18, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "more tiles than filters": ((5, 33, 17, 15), (3, 33, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "three vectors": ((2, 48, 5, 6), (21, 48, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "pixels that no tap sees": ((2, 32, 7, 5), (3, 32, 1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1),
     "empty batch": ((0, 3, 5, 4), (2, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "no room for the kernel": ((2, 3, 2, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "no channels": ((2, 0, 5, 4), (3, 0, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -146,6 +149,22 @@ def test_finishing_gives_the_bits_of_the_separate_kernels(case, dtype):
         got = kernels.conv2d_forward(x, weight, bias, *settings, added, relu)
         np.testing.assert_array_equal(got, want, strict=True)
         np.testing.assert_array_equal(np.signbit(got), np.signbit(want))  # -0 is not 0
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_share_added_to_grad_x_gives_the_bits_of_the_separate_kernels(case, dtype):
+    x, weight, _, grad_out = _arrays(case, dtype, _normal)
+    x_shape, _, *settings = case
+    other = np.where(np.abs(x) < 0.2, np.nan, x)
+    grad_x = kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings)
+    for passed in (None, x > 0):
+        mask = None if passed is None else kernels.relu_forward(in_channels_last(x))[1]
+        share = other if passed is None else np.where(passed, other, dtype(0))
+        got = kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings, other, mask)
+        want = kernels.add(grad_x, share)
+        np.testing.assert_array_equal(got, want, strict=True)
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
 
 
 @st.composite

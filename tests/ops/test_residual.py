@@ -9,6 +9,7 @@ import minigrad as mg
 from minigrad import kernels
 from minigrad.core import events
 from minigrad.kernels._layout import in_channels_last as channels_last
+from minigrad.ops.conv import Conv2d
 from minigrad.ops.norm import BatchNorm
 from minigrad.ops.residual import (
     ResidualUnit,
@@ -21,7 +22,8 @@ from minigrad.ops.residual import (
     residual,
     zero_pad_steps,
 )
-from minigrad.ops.stopped import Stopped, shares_added, stopped
+from minigrad.ops.shares import Unfinished, shares_added
+from minigrad.ops.stopped import Stopped, stopped
 
 
 class Unit:
@@ -196,6 +198,28 @@ def test_a_stopped_cotangent_is_the_array_with_the_zeros():
         np.testing.assert_array_equal(shares_added(share, lazy), share + expected, strict=True)
     with kernels.use("reference"):
         np.testing.assert_array_equal(shares_added(grad_out, lazy), grad_out + expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("C", "stride", "groups"), [(16, 1, 1), (16, 2, 1), (5, 2, 1), (16, 1, 4)])
+def test_an_unfinished_share_adds_up_to_the_bits_of_the_sum(C, stride, groups, dtype):
+    rng = np.random.default_rng(0)
+    x = mg.Tensor(rng.standard_normal((2, C, 5, 7)).astype(dtype), requires_grad=True)
+    weight = rng.standard_normal((16, C // groups, 3, 3)).astype(dtype)
+    ctx = mg.conv2d(x, weight, stride=stride, padding=1, groups=groups)._node
+    grad_out = rng.standard_normal(ctx.outputs[0][0]).astype(dtype)
+    share = channels_last(rng.standard_normal(x.shape).astype(dtype))
+    late, grad_conv = Unfinished(ctx, grad_out), Conv2d.backward(ctx, grad_out)[0]
+    assert late.shape == x.shape
+    np.testing.assert_array_equal(late, grad_conv, strict=True)
+    lazy = stopped(share, kernels.relu_forward(channels_last(x.data))[1])
+    for other in share, lazy, x.data, share.astype(np.float64):
+        want = grad_conv + np.asarray(other)
+        np.testing.assert_array_equal(shares_added(late, other), want, strict=True)
+    with kernels.use("reference"):
+        np.testing.assert_allclose(shares_added(late, lazy), grad_conv + lazy, rtol=1e-3, atol=1e-4)
+    late += share
+    np.testing.assert_array_equal(late, grad_conv + share, strict=True)
 
 
 @pytest.mark.parametrize("gradients", [np.float64, np.complex128])

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minigrad.kernels.reference.elementwise import relu_backward
+
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
 Shape = tuple[int, int, int, int]
@@ -73,6 +75,8 @@ def conv2d_grad_input(
     padding: Sides,
     dilation: Pair,
     groups: int,
+    other: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output.
 
@@ -84,6 +88,10 @@ def conv2d_grad_input(
         (N, C, H, W) of x.
     stride, padding, dilation, groups
         As for ``conv2d_forward``.
+    other : ndarray, shape and dtype of grad_x, or None
+        Is added to the result: what the identity path of a residual unit hands back.
+    mask : ndarray of uint8, or None
+        The bits, in channels-last order, of the values of ``other`` that count; the rest are 0.
 
     Returns
     -------
@@ -98,7 +106,10 @@ def conv2d_grad_input(
         matrix = weight[tap].reshape(groups, len(weight) // groups, weight.shape[1])
         share = np.einsum("ngfhw,gfc->ngchw", split, matrix)
         grad_padded[window] += share.reshape(N, C, *grad_out.shape[2:])
-    return grad_padded[:, :, top : top + H, left : left + W].copy()
+    grad_x = grad_padded[:, :, top : top + H, left : left + W]
+    if other is None:
+        return grad_x.copy()
+    return grad_x + (other if mask is None else relu_backward(other, mask, (0, 2, 3, 1)))
 
 
 def conv2d_grad_weight(
