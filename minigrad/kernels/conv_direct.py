@@ -19,17 +19,11 @@ The order of loops, from the outside:
     strips         two at a time, one tile
     taps, channels one column of window values times one row of weights (``tile_outer``)
 
-The gradient with respect to x is a convolution too: of grad_out, with the filter flipped and its
-channels exchanged. With a stride it falls apart into stride_h x stride_w *phases*: pixels whose
-places leave the same remainder are seen by the same subset of the taps. For stride 2 and a filter
-of 3 taps with one pixel of padding::
-
-    pixel h      0   1   2   3   4
-    taps         1  0 2  1  0 2  1      even pixels: tap 1 alone; odd pixels: taps 0 and 2
+The gradient with respect to x is a convolution of grad_out, or with a stride several of them, each
+with some of the taps (``conv_phases.py``). They share chunks and windows, so grad_out is read once.
 """
 
-import math
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
@@ -37,6 +31,7 @@ from minigrad.kernels import _pool, conv_lanes
 from minigrad.kernels._bits import tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
+from minigrad.kernels._numbers import numbers_of
 from minigrad.kernels._simd import (
     lanes,
     lanes_of,
@@ -47,9 +42,19 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
-from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none, kept
+from minigrad.kernels.conv_finish import NO_MASK, Other
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
-from minigrad.kernels.conv_pack import pack_weight
+from minigrad.kernels.conv_pack import Packing, pack_weight, packing_of
+from minigrad.kernels.conv_phases import (
+    NOWHERE,
+    Phase,
+    phases_of,
+    shift,
+    strip_number,
+    strip_of,
+    task_of,
+    whole_of,
+)
 from minigrad.kernels.conv_window import (
     ALONE,
     LOW,
@@ -60,6 +65,7 @@ from minigrad.kernels.conv_window import (
     fill_window,
     gap_for,
     place_strips,
+    seen_in,
     strips_in,
     tile_for,
     window_of,
@@ -92,11 +98,9 @@ def conv2d_forward(
     relu: bool = False,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
-    g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
-    out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
-    places = Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F)
-    taps = np.arange(g.KH * g.KW)
-    _convolve(flat_channels_last(x), weight, taps, False, bias, g, places, out, other, relu)
+    job = _forward(x.shape, weight.shape, stride, padding, dilation, groups, x.dtype)
+    out = empty_channels_last(job.shape, x.dtype)
+    _convolve(job, x, weight, False, bias, out, other, relu)
     return out
 
 
@@ -112,149 +116,169 @@ def conv2d_grad_input(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
-    g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     grad_x = empty_channels_last(input_shape, grad_out.dtype)
-    phases = _phases(g)
-    if sum(phase.pixels for phase, _, _ in phases) < g.N * g.H * g.W:
-        # Pixels that no tap saw.
-        grad_x[...] = 0 if other is None else kept(other, mask)
-    values = flat_channels_last(grad_out)
-    for phase, places, taps in phases:
-        _convolve(values, weight, taps, True, None, phase, places, grad_x, other, mask=mask)
+    if grad_x.size == 0:
+        return grad_x
+    job = _backward(input_shape, weight.shape, stride, padding, dilation, groups, grad_out.dtype)
+    _convolve(job, grad_out, weight, True, None, grad_x, other, False, mask)
     return grad_x
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A convolution, or the phases of one, worked out as far as shapes decide."""
+
+    shape: Shape  # of the result
+    groups: int
+    in_lanes: list[Phase]  # for conv_lanes.py, where it serves; then what follows is not needed
+    work: int
+    chunks: int
+    tasks: np.ndarray  # the whole of what a chunk has to do, and each phase
+    padded: tuple[int, ...]  # rows of a copy of x for all chunks and their size, if there is one
+    packing: Packing
+    biases: np.ndarray  # zeros, filled up to whole vectors
+    nothing: np.ndarray  # stands for no other array
+
+
 @remembered
-def _phases(g: Geometry) -> list[tuple[Geometry, Places, np.ndarray]]:
-    """Return the convolutions of grad_out that make grad_x, each with its places and taps."""
-    rows = [_phase(p, g.H, g.KH, g.stride_h, g.top, g.dilation_h) for p in range(g.stride_h)]
-    columns = [_phase(p, g.W, g.KW, g.stride_w, g.left, g.dilation_w) for p in range(g.stride_w)]
-    return [
-        (*_phase_sizes(g, down, across), (down.taps[:, None] * g.KW + across.taps).reshape(-1))
-        for down in rows
-        for across in columns
-        if down.taps.size and across.taps.size
-    ]
+def _forward(
+    x_shape: Shape, weight_shape: Shape, stride: Pair, padding: Sides, dilation: Pair,
+    groups: int, dtype: np.dtype,
+) -> Job:  # fmt: skip
+    g = geometry(x_shape, weight_shape, stride, padding, dilation, groups)
+    places = Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F)
+    phase = Phase(g, places, np.arange(g.KH * g.KW))
+    return _job([phase], g.KH * g.KW, False, (g.N, g.F, g.OH, g.OW), dtype)
 
 
-class _Phase(NamedTuple):
-    """Along one axis: pixels first, first + stride, ..., and the convolution they come from."""
-
-    first: int
-    pixels: int
-    taps: np.ndarray  # their numbers, from the last one back
-    padding: int
-    dilation: int
-
-
-def _phase(
-    remainder: int, size: int, kernel_size: int, stride: int, padding: int, dilation: int
-) -> _Phase:
-    """Describe the pixels h for which (h + padding) % stride is the remainder.
-
-    Pixel h = first + i * stride is seen by tap k at output (h + padding - k * dilation) / stride,
-    if that is a whole number. It is so for one tap in every stride / gcd(stride, dilation), and
-    from each of these taps to the next the output moves back by dilation / gcd(stride, dilation).
-    """
-    first = (remainder - padding) % stride
-    common = math.gcd(stride, dilation)
-    taps = np.array([k for k in range(kernel_size) if (k * dilation - remainder) % stride == 0])
-    step = dilation // common
-    output = (first + padding - int(taps[0]) * dilation) // stride if taps.size else 0
-    return _Phase(
-        first, max(chunks_of(size - first, stride), 0), taps[::-1].astype(np.intp),
-        (taps.size - 1) * step - output, step,
-    )  # fmt: skip
+@remembered
+def _backward(
+    x_shape: Shape, weight_shape: Shape, stride: Pair, padding: Sides, dilation: Pair,
+    groups: int, dtype: np.dtype,
+) -> Job:  # fmt: skip
+    g = geometry(x_shape, weight_shape, stride, padding, dilation, groups)
+    return _job(phases_of(g), g.KH * g.KW, True, x_shape, dtype)
 
 
-def _phase_sizes(g: Geometry, down: _Phase, across: _Phase) -> tuple[Geometry, Places]:
-    """Return the convolution of grad_out that makes one phase of grad_x."""
-    KH, KW, OH, OW = down.taps.size, across.taps.size, down.pixels, across.pixels
-    phase = Geometry(
-        N=g.N, C=g.F, H=g.OH, W=g.OW, F=g.C, KH=KH, KW=KW, OH=OH, OW=OW,
-        stride_h=1, stride_w=1, top=down.padding, left=across.padding,
-        dilation_h=down.dilation, dilation_w=across.dilation,
-        groups=g.groups, channels=g.filters, filters=g.channels,
-        taps=KH * KW * g.filters, pixels=g.N * OH * OW,
-    )  # fmt: skip
-    start = (down.first * g.W + across.first) * g.C
-    places = Places(start, g.H * g.W * g.C, g.stride_h * g.W * g.C, g.stride_w * g.C)
-    return phase, places
-
-
-def _convolve(
-    x: np.ndarray,
-    weight: np.ndarray,
-    taps: np.ndarray,
-    transposed: bool,
-    bias: np.ndarray | None,
-    g: Geometry,
-    places: Places,
-    out: np.ndarray,
-    other: np.ndarray | None = None,
-    relu: bool = False,
-    mask: np.ndarray | None = None,
-) -> None:
-    """Write the convolution of x, in channels-last order, to places in out, and finish it."""
-    values = flat_or_none(other, x.dtype)
-    if conv_lanes.serves(g, x.dtype):
-        conv_lanes.convolve(x, weight, taps, transposed, bias, g, places, out, values, int(relu))
-        return
-    if g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW):
-        g, places = _one_row(g, places)
-    window = window_of(g, gap=gap_for(g, x.itemsize))
-    plan = _plan(g, window, x.itemsize)
-    if window.copied and plan.parts > COPIES and g.groups == 1:
-        x, window = _padded(x, g, window)
-    biases = np.zeros((g.groups, plan.vectors * lanes(x.dtype)), x.dtype)
-    if bias is not None:
-        biases[:, : g.filters] = bias.reshape(g.groups, g.filters)
-    _convolve_loop.launch(
-        g.pixels * g.taps * g.F,
-        x,
-        pack_weight(weight, g, plan.vectors, taps, transposed),
-        biases.reshape(-1),
-        values,
-        NO_MASK if mask is None else mask,
-        int(relu),
-        g,
-        window,
-        places,
-        plan,
-        flat_channels_last(out),
+def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype: np.dtype) -> Job:
+    """Work out what the loop must know; all phases share its chunks, windows and packed weight."""
+    if len(phases) == 1:
+        phases = [_in_one_row(phases[0])]
+    whole = whole_of(phases)
+    window = window_of(whole, gap=gap_for(whole, dtype.itemsize))
+    plan = _plan(whole, window, dtype.itemsize, len(phases))
+    padded: tuple[int, ...] = ()
+    if window.copied and plan.parts > COPIES and whole.groups == 1:
+        padded = (whole.N * window.height, window.width * window.pixel)
+        window = window._replace(copied=0)
+    if len(phases) > 1:
+        plan = _whole_rows(whole, plan)
+    plans = [_plan(phase.g, window, dtype.itemsize) for phase in phases]
+    vectors = max(its.vectors for its in plans)
+    packing = packing_of(phases, square, vectors, transposed, lanes(dtype))
+    tasks = [[*whole, *window, *NOWHERE, *plan, 0, 0]]
+    for phase, its, start in zip(phases, plans, packing.starts, strict=True):
+        seen = seen_in(phase.g, *window[:4])
+        its = its._replace(vectors=vectors, parts=plan.parts)
+        tasks.append([*phase.g, *seen, *phase.places, *its, start, shift(whole, phase.g, window)])
+    zeros = np.zeros(whole.groups * vectors * lanes(dtype), dtype)
+    return Job(
+        shape=shape,
+        groups=whole.groups,
+        in_lanes=phases if all(conv_lanes.serves(phase.g, dtype) for phase in phases) else [],
+        work=sum(phase.g.pixels * (phase.g.taps + 1) * phase.g.F for phase in phases),
+        chunks=chunks_of(plan.strips, plan.block) * plan.parts,
+        tasks=numbers_of(tasks),
+        padded=padded,
+        packing=packing,
+        biases=zeros,
+        nothing=zeros[:0],
     )
 
 
-def _padded(x: np.ndarray, g: Geometry, window: Window) -> tuple[np.ndarray, Window]:
+def _whole_rows(whole: Geometry, plan: Plan) -> Plan:
+    """Let chunks be whole rows of each phase, so many that no strip lacks a partner."""
+    rows = max(plan.block // plan.row_strips, 1)
+    rows += rows * plan.row_strips % 2
+    return plan._replace(row_strips=1, strips=whole.N * whole.OH, block=rows)
+
+
+def _in_one_row(phase: Phase) -> Phase:
+    """Lay all pixels in one row where that changes nothing: one tap, no padding, no gaps."""
+    g, places, _ = phase
+    single = g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW)
+    whole = places.image == g.OH * places.row and places.row == g.OW * places.pixel
+    if not single or not whole or g.top or g.left:
+        return phase
+    return phase._replace(g=g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels))
+
+
+def _convolve(
+    job: Job,
+    x: np.ndarray,
+    weight: np.ndarray,
+    transposed: bool,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    other: np.ndarray | None,
+    relu: bool,
+    mask: np.ndarray | None = None,
+) -> None:
+    """Write the convolution of x to out, and finish it."""
+    values, results = flat_channels_last(x), flat_channels_last(out)
+    added = job.nothing if other is None else flat_channels_last(other)
+    for g, places, taps in job.in_lanes:
+        conv_lanes.convolve(
+            values, weight, taps, transposed, bias, g, places, results, added, int(relu)
+        )
+    if job.in_lanes:
+        return
+    if job.padded:
+        values = _padded(job, values)
+    biases = job.biases
+    if bias is not None:
+        biases = biases.copy()
+        biases.reshape(job.groups, -1)[:, : bias.size // job.groups] = bias.reshape(job.groups, -1)
+    _convolve_loop.launch(
+        job.work,
+        job.chunks,
+        values,
+        pack_weight(weight, job.packing),
+        biases,
+        added,
+        NO_MASK if mask is None else mask,
+        int(relu),
+        job.tasks,
+        results,
+    )
+
+
+def _padded(job: Job, x: np.ndarray) -> np.ndarray:
     """Copy all windows at once, where chunks over the filters would each copy the same ones."""
-    size = window.width * window.pixel
-    padded = _pool.empty((g.N * window.height * size,), x.dtype)
-    _pad_loop.launch(padded.size, x, g, window, size, padded)
-    return padded, window._replace(copied=0)
+    padded = _pool.empty(job.padded, x.dtype)
+    _pad_loop.launch(padded.size, x, job.tasks, padded)
+    return padded.reshape(-1)
 
 
 @kernel
-def _pad_loop(x, g, window, size, padded):
-    for row in prange(g.N * window.height):
-        fill_window(x, g, window, 0, row, 1, padded[row * size :])
+def _pad_loop(x, tasks, padded):
+    for row in prange(len(padded)):
+        _pad_row(x, tasks, row, padded[row])
 
 
-def _one_row(g: Geometry, places: Places) -> tuple[Geometry, Places]:
-    """Lay all pixels in one row where that changes nothing: one tap, no padding, no gaps."""
-    whole = places.image == g.OH * places.row and places.row == g.OW * places.pixel
-    if not whole or g.top or g.left:
-        return g, places
-    return g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels), places
+@body
+def _pad_row(x, tasks, row, padded):
+    g, window, _, _, _, _ = task_of(tasks[0])
+    fill_window(x, g, window, 0, row, 1, padded)
 
 
-@remembered
-def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
-    """Cut the work by its shape alone."""
+def _plan(g: Geometry, window: Window, itemsize: int, phases: int = 1) -> Plan:
+    """Cut the work by its shape alone, for as many phases."""
     vectors = whole_vectors(g.filters, np.dtype(f"f{itemsize}"))
     height, wide = tile_for(g.OW, vectors)
     row_strips = strips_in(g.OW, height)
     strips = g.N * g.OH * row_strips
-    pixel_bytes = (g.stride_h * g.stride_w * g.channels + g.filters) * itemsize
+    pixel_bytes = (g.stride_h * g.stride_w * g.channels + phases * g.filters) * itemsize
     pixels = max(CHUNK_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
     if not window.copied:
         pixels = max(UNCOPIED_BYTES // max(g.channels * itemsize, 1), LEAST_UNCOPIED)
@@ -270,21 +294,21 @@ def _plan(g: Geometry, window: Window, itemsize: int) -> Plan:
 
 
 @kernel
-def _convolve_loop(x, weight, bias, other, mask, relu, g, window, places, plan, out):
-    for chunk in prange(chunks_of(plan.strips, plan.block) * plan.parts):
-        first = chunk // plan.parts * plan.block
-        last = min(first + plan.block, plan.strips)
-        _convolve_chunk(
-            x, weight, bias, Other(other, mask), relu, g, window, places, plan, first, last,
-            chunk % plan.parts, out,
-        )  # fmt: skip
+def _convolve_loop(chunks, x, weight, bias, other, mask, relu, tasks, out):
+    for chunk in prange(chunks):
+        _convolve_chunk(x, weight, bias, Other(other, mask), relu, tasks, chunk, out)
 
 
 @body
-def _convolve_chunk(x, weight, bias, other, relu, g, window, places, plan, first, last, part, out):
-    """Compute the strips from ``first`` up to ``last``, for one part of the filters."""
-    seen, written = np.empty(last - first, np.intp), np.empty(last - first, np.intp)
-    top_row, rows = place_strips(g, window, places, plan, first, last, seen, written)
+def _convolve_chunk(x, weight, bias, other, relu, tasks, chunk, out):
+    """Compute some strips of each phase, for one part of the filters."""
+    g, window, _, plan, _, _ = task_of(tasks[0])
+    first = chunk // plan.parts * plan.block
+    last = min(first + plan.block, plan.strips)
+    start, stop = strip_of(g, plan, first), strip_of(g, plan, last)
+    n, oh, _ = strip_of(g, plan, last - 1)
+    top_row = start[0] * window.height + start[1] * g.stride_h
+    rows = n * window.height + oh * g.stride_h - top_row + (g.KH - 1) * g.dilation_h + 1
     values = x
     if window.copied:
         values = np.empty(rows * window.width * window.pixel, x.dtype)
@@ -293,10 +317,26 @@ def _convolve_chunk(x, weight, bias, other, relu, g, window, places, plan, first
             fill_window(x, g, window, group, top_row, rows, values)
         else:
             values = x[top_row * window.width * window.pixel + group * g.channels :]
-        _convolve_group(
-            values, weight, bias, other, relu, g, window, plan, group, part, seen, written,
-            places.pixel, out,
-        )  # fmt: skip
+        for phase in range(1, len(tasks)):
+            _convolve_phase(
+                values, weight, bias, other, relu, tasks[phase], group, chunk % plan.parts,
+                start, stop, top_row, out,
+            )  # fmt: skip
+
+
+@body
+def _convolve_phase(
+    values, weight, bias, other, relu, task, group, part, start, stop, top_row, out
+):
+    """Compute the strips of a phase from one (n, oh, strip) up to another."""
+    g, window, places, plan, weight_at, shift = task_of(task)
+    first, last = strip_number(g, plan, start), strip_number(g, plan, stop)
+    seen, written = np.empty(last - first, np.intp), np.empty(last - first, np.intp)
+    place_strips(g, window, places, plan, first, top_row, seen, written)
+    _convolve_group(
+        values[shift:], weight[weight_at:], bias, other, relu, g, window, plan, group, part,
+        seen, written, places.pixel, out,
+    )  # fmt: skip
 
 
 @body

@@ -26,7 +26,6 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import flat_channels_last
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
     ROWS,
@@ -140,7 +139,7 @@ def convolve(
     bias : ndarray, shape (F,), or None
     g : Geometry
     places : Places
-    out : ndarray, shape (N, F, H, W)
+    out : ndarray, shape (N * H * W * F,)
     other : ndarray, shape (N * F * H * W,) or (0,)
         Is added, if there is any.
     relu : int
@@ -162,7 +161,7 @@ def convolve(
         window,
         places,
         plan,
-        flat_channels_last(out),
+        out,
     )
 
 

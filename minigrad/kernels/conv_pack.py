@@ -1,43 +1,82 @@
 """The weight of a convolution as tiles read it: vectors of filters, tap by tap."""
 
+import dataclasses
+
 import numpy as np
 
 from minigrad.kernels._ahead import LINE_BYTES
 from minigrad.kernels._jit import body, kernel, prange
 from minigrad.kernels._simd import (
-    lanes,
     lanes_of,
     tile_gather,
     tile_load_columns,
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry
+from minigrad.kernels.conv_phases import Phase
 
 
-def pack_weight(
-    weight: np.ndarray, g: Geometry, vectors: int, taps: np.ndarray, transposed: bool
-) -> np.ndarray:
-    """Bring the weight to the form that tiles read: (groups, vectors, taps, channels, lanes).
+@dataclasses.dataclass(frozen=True, eq=False)
+class Packing:
+    """Where the values of a weight go; it follows from shapes alone.
+
+    The packed weight is a block for each phase, (groups, vectors, taps, channels, lanes).
+
+    Attributes
+    ----------
+    size : int
+        Values of the packed weight.
+    starts : list of int
+        Where in it the block of each phase begins.
+    sizes : ndarray, shape (7,)
+        Groups, vectors of filters in a group, filters and channels of a group; and in the weight
+        the steps from a group, a filter and a channel to the next.
+    taps : ndarray, shape (taps, 3)
+        Of each tap its place in the weight, that in the packed weight, and there the step from a
+        vector to the next.
+    """
+
+    size: int
+    starts: list[int]
+    sizes: np.ndarray
+    taps: np.ndarray
+
+
+def packing_of(
+    phases: list[Phase], square: int, vectors: int, transposed: bool, lanes: int
+) -> Packing:
+    """Lay out the packed weight.
 
     Parameters
     ----------
-    weight : ndarray, shape (F, C/groups, KH, KW)
-    g : Geometry
-        Of the convolution to be done, with its own filters and channels.
+    phases : list of Phase
+        The convolutions to be done, with their own filters and channels.
+    square : int
+        KH * KW of the weight.
     vectors : int
         How many for each group.
-    taps : ndarray of intp
-        Which taps, counted over (KH, KW).
     transposed : bool
         Filters become channels and channels filters, as the gradient with respect to x needs.
+    lanes : int
+        Of a vector.
     """
-    weight = np.ascontiguousarray(weight)
-    rows, columns, KH, KW = weight.shape
-    strides = (KH * KW, columns * KH * KW) if transposed else (columns * KH * KW, KH * KW)
-    group = rows // g.groups * columns * KH * KW
-    packed = aligned(g.groups * vectors * g.taps * lanes(weight.dtype), weight.dtype)
-    _pack_loop.launch(packed.size, weight.reshape(-1), g, group, *strides, taps, vectors, packed)
+    g = phases[0].g
+    steps = (square, g.filters * square) if transposed else (g.channels * square, square)
+    starts, taps, start = [], [], 0
+    for phase in phases:
+        starts.append(start)
+        step, tap = phase.g.taps * lanes, g.channels * lanes
+        taps += [(at, start + i * tap, step) for i, at in enumerate(phase.taps.tolist())]
+        start += g.groups * vectors * step
+    sizes = (g.groups, vectors, g.filters, g.channels, g.filters * g.channels * square, *steps)
+    return Packing(start, starts, np.array(sizes), np.array(taps, np.int64).reshape(-1, 3))
+
+
+def pack_weight(weight: np.ndarray, packing: Packing) -> np.ndarray:
+    """Bring a weight of shape (F, C/groups, KH, KW) to the form that tiles read."""
+    packed = aligned(packing.size, weight.dtype)
+    values = np.ascontiguousarray(weight).reshape(-1)
+    _pack_loop.launch(packing.size, values, packing.sizes, packing.taps, packed)
     return packed
 
 
@@ -49,29 +88,24 @@ def aligned(size: int, dtype: np.dtype) -> np.ndarray:
 
 
 @kernel
-def _pack_loop(weight, g, group, filter_step, channel_step, taps, vectors, packed):
-    size = g.taps * lanes_of(packed)  # of one vector of filters
-    for chunk in prange(packed.size // max(size, 1)):
-        first = chunk % vectors * lanes_of(packed)
-        start = chunk // vectors * group + first * filter_step
-        _pack_vector(
-            weight, start, g.filters - first, g.channels, filter_step, channel_step, taps,
-            packed, chunk * size,
-        )  # fmt: skip
+def _pack_loop(weight, sizes, taps, packed):
+    for chunk in prange(sizes[0] * sizes[1]):
+        _pack_vector(weight, sizes, taps, chunk, packed)
 
 
 @body
-def _pack_vector(
-    weight, start, filters, channels, filter_step, channel_step, taps, packed, packed_at
-):
-    """Pack one vector of filters, with zeros for those it has too few."""
+def _pack_vector(weight, sizes, taps, chunk, packed):
+    """Pack one vector of filters, with zeros for those it has too few, reading each line once."""
     width = lanes_of(packed)
     one = tile_zeros(1, 1, packed)
+    group, first = chunk // sizes[1], chunk % sizes[1] * width
+    filters, channels, filter_step, channel_step = sizes[2] - first, sizes[3], sizes[5], sizes[6]
+    start = group * sizes[4] + first * filter_step
     for c in range(channels):
-        at, to = start + c * channel_step, packed_at + c * width
-        for tap in range(taps.size):
+        at = start + c * channel_step
+        for tap in range(len(taps)):
             if filter_step == 1:
-                held = tile_load_columns(one, weight, at + taps[tap], 0, filters)
+                held = tile_load_columns(one, weight, at + taps[tap, 0], 0, filters)
             else:
-                held = tile_gather(one, weight, at + taps[tap], filter_step, filters)
-            tile_store(held, packed, to + tap * channels * width, 0)
+                held = tile_gather(one, weight, at + taps[tap, 0], filter_step, filters)
+            tile_store(held, packed, taps[tap, 1] + chunk * taps[tap, 2] + c * width, 0)

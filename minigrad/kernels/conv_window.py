@@ -88,11 +88,15 @@ def window_of(g: Geometry, copied: bool = False, gap: int = 0) -> Window:
     copied = copied or g.top != 0 or g.left != 0 or height > g.H or width > g.W
     if not copied:
         height, width = g.H, g.W
-    pixel = g.channels + gap if copied else g.C
+    return seen_in(g, int(copied), height, width, g.channels + gap if copied else g.C)
+
+
+def seen_in(g: Geometry, copied: int, height: int, width: int, pixel: int) -> Window:
+    """Describe what the filters of a convolution see in a window of such sizes."""
     neighbours = pixel == g.channels and g.dilation_w == 1
     runs, run = (1, g.KW * g.channels) if neighbours else (g.KW, g.channels)
     right, down = g.dilation_w * pixel, g.dilation_h * width * pixel
-    return Window(int(copied), height, width, pixel, runs, run, right, down)
+    return Window(copied, height, width, pixel, runs, run, right, down)
 
 
 @body
@@ -178,20 +182,17 @@ def strip_start(strip, height, length):
 
 
 @body
-def place_strips(g, window, places, plan, first, last, seen, written):
-    """List where strips begin, in the window and in out; return the window's rows."""
+def place_strips(g, window, places, plan, first, top_row, seen, written):
+    """List where strips begin, from the first on: in a window from its top row on, and in out."""
     n = first // (g.OH * plan.row_strips)
     oh, strip = first // plan.row_strips % g.OH, first % plan.row_strips
-    top_row = n * window.height + oh * g.stride_h
-    row = top_row
-    for i in range(last - first):
-        row = n * window.height + oh * g.stride_h
+    for i in range(seen.size):
+        row = n * window.height + oh * g.stride_h - top_row
         ow = strip_start(strip, plan.height, g.OW)
-        seen[i] = ((row - top_row) * window.width + ow * g.stride_w) * window.pixel
+        seen[i] = (row * window.width + ow * g.stride_w) * window.pixel
         written[i] = places.start + n * places.image + oh * places.row + ow * places.pixel
         strip += 1
         if strip == plan.row_strips:
             strip, oh = 0, oh + 1
             if oh == g.OH:
                 oh, n = 0, n + 1
-    return top_row, row - top_row + (g.KH - 1) * g.dilation_h + 1

@@ -1,0 +1,144 @@
+"""The gradient with respect to x, as convolutions of grad_out.
+
+It is one convolution of grad_out, with the filter flipped and its channels exchanged. With a stride
+it falls apart into stride_h x stride_w *phases*: pixels whose places leave the same remainder are
+seen by the same subset of the taps. For stride 2 and a filter of 3 taps with one pixel of padding::
+
+    pixel h      0   1   2   3   4
+    taps         1  0 2  1  0 2  1      even pixels: tap 1 alone; odd pixels: taps 0 and 2
+
+A phase without taps, as three of four have where the filter is a single tap, is zero.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad.kernels._jit import body, chunks_of
+from minigrad.kernels._numbers import tuple_of
+from minigrad.kernels.conv_geometry import Geometry
+from minigrad.kernels.conv_window import Places, Plan, Window
+
+# Where in the row of a task its parts begin.
+_WINDOW = len(Geometry._fields)
+_PLACES = _WINDOW + len(Window._fields)
+_PLAN = _PLACES + len(Places._fields)
+_REST = _PLAN + len(Plan._fields)
+_TASK = _REST + 2
+
+# The place of no output.
+NOWHERE = Places(0, 0, 0, 0)
+
+
+class Phase(NamedTuple):
+    """A convolution with some taps of a filter, and where its outputs go."""
+
+    g: Geometry
+    places: Places
+    taps: np.ndarray  # counted over (KH, KW)
+
+
+def phases_of(g: Geometry) -> list[Phase]:
+    """Return the convolutions of grad_out that make grad_x."""
+    rows = [_axis(p, g.H, g.KH, g.stride_h, g.top, g.dilation_h) for p in range(g.stride_h)]
+    columns = [_axis(p, g.W, g.KW, g.stride_w, g.left, g.dilation_w) for p in range(g.stride_w)]
+    return [
+        _phase(g, down, across)
+        for down in rows
+        for across in columns
+        if down.pixels and across.pixels
+    ]
+
+
+class _Axis(NamedTuple):
+    """Along one axis: pixels first, first + stride, ..., and the convolution they come from."""
+
+    first: int
+    pixels: int
+    taps: np.ndarray  # their numbers, from the last one back
+    padding: int
+    dilation: int
+
+
+def _axis(
+    remainder: int, size: int, kernel_size: int, stride: int, padding: int, dilation: int
+) -> _Axis:
+    """Describe the pixels h for which (h + padding) % stride is the remainder.
+
+    Pixel h = first + i * stride is seen by tap k at output (h + padding - k * dilation) / stride,
+    if that is a whole number. It is so for one tap in every stride / gcd(stride, dilation), and
+    from each of these taps to the next the output moves back by dilation / gcd(stride, dilation).
+    """
+    first = (remainder - padding) % stride
+    common = math.gcd(stride, dilation)
+    taps = np.array([k for k in range(kernel_size) if (k * dilation - remainder) % stride == 0])
+    step = dilation // common
+    output = (first + padding - int(taps[0]) * dilation) // stride if taps.size else 0
+    return _Axis(
+        first, max(chunks_of(size - first, stride), 0), taps[::-1].astype(np.intp),
+        (taps.size - 1) * step - output, step,
+    )  # fmt: skip
+
+
+def _phase(g: Geometry, down: _Axis, across: _Axis) -> Phase:
+    """Return the convolution of grad_out that makes one phase of grad_x."""
+    KH, KW, OH, OW = down.taps.size, across.taps.size, down.pixels, across.pixels
+    phase = Geometry(
+        N=g.N, C=g.F, H=g.OH, W=g.OW, F=g.C, KH=KH, KW=KW, OH=OH, OW=OW,
+        stride_h=1, stride_w=1, top=down.padding, left=across.padding,
+        dilation_h=down.dilation, dilation_w=across.dilation,
+        groups=g.groups, channels=g.filters, filters=g.channels,
+        taps=KH * KW * g.filters, pixels=g.N * OH * OW,
+    )  # fmt: skip
+    start = (down.first * g.W + across.first) * g.C
+    places = Places(start, g.H * g.W * g.C, g.stride_h * g.W * g.C, g.stride_w * g.C)
+    return Phase(phase, places, (down.taps[:, None] * g.KW + across.taps).reshape(-1))
+
+
+def whole_of(phases: list[Phase]) -> Geometry:
+    """Return one convolution whose windows hold what all phases see, for output rows of all."""
+    first = phases[0].g
+    seeing = [phase.g for phase in phases if phase.g.taps] or [first]
+    top, left = max(g.top for g in seeing), max(g.left for g in seeing)
+    OH, OW = max(phase.g.OH for phase in phases), max(phase.g.OW for phase in phases)
+    return first._replace(
+        KH=max(1, *(top - g.top + (g.KH - 1) * g.dilation_h + 1 for g in seeing)),
+        KW=max(1, *(left - g.left + (g.KW - 1) * g.dilation_w + 1 for g in seeing)),
+        OH=OH, OW=OW, pixels=first.N * OH * OW, top=top, left=left, dilation_h=1, dilation_w=1,
+    )  # fmt: skip
+
+
+def shift(whole: Geometry, g: Geometry, window: Window) -> int:
+    """Return where in a window of the whole the one of a phase begins."""
+    if not g.taps:
+        return 0
+    return ((whole.top - g.top) * window.width + whole.left - g.left) * window.pixel
+
+
+@body
+def task_of(numbers):
+    """Read the (Geometry, Window, Places, Plan, start of its weights, shift) of a phase."""
+    row = tuple_of(numbers, _TASK)
+    g, window = Geometry(*row[:_WINDOW]), Window(*row[_WINDOW:_PLACES])
+    return (
+        g,
+        window,
+        Places(*row[_PLACES:_PLAN]),
+        Plan(*row[_PLAN:_REST]),
+        row[_REST],
+        row[_REST + 1],
+    )
+
+
+@body
+def strip_of(g, plan, number):
+    """Return the (n, oh, strip) of a strip."""
+    row = number // plan.row_strips
+    return row // g.OH, row % g.OH, number % plan.row_strips
+
+
+@body
+def strip_number(g, plan, strip):
+    """Return the number of a strip, or of the first one behind it where rows have ended."""
+    return (strip[0] * g.OH + min(strip[1], g.OH)) * plan.row_strips + strip[2]
