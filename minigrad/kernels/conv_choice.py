@@ -81,20 +81,24 @@ def winograd_outputs(N: int, C: int, H: int, W: int, F: int) -> int:
 def winograd_weight_cost(N: int, C: int, H: int, W: int, F: int) -> int:
     """Estimate the same for the gradient of the weight, in tiles of 4 x 4 outputs.
 
-    Patches are transformed again for each 64 filters, gradients for each 64 channels.
+    Blocks of 64 filters and channels are made at a time. Patches are transformed again for each 64
+    filters, gradients for each 64 channels. Few blocks are made in parts, which another loop adds.
     """
     points = 36
-    tiles = N * -(-H // 4) * -(-W // 4)
-    C, F = -(-C // 32) * 32, -(-F // 16) * 16
-    transforms = 15 * C * -(-F // 64) + 13 * F * -(-C // 64)
-    return points * (tiles * (C * F + transforms) + 20 * C * F)
+    rows, row_tiles = N * -(-H // 4), -(-W // 4)
+    C, F = _whole(C), _whole(F)
+    channel_blocks, filter_blocks = -(-C // 64), -(-F // 64)
+    parts = min(-(-8 // max(channel_blocks * filter_blocks, 1)), rows)
+    vectors = rows * row_tiles * (12 * C * filter_blocks + 10 * F * channel_blocks)
+    cost = points * (rows * row_tiles * C * F + vectors + 5 * C * F * parts)
+    return cost + SECOND_LOOP * (parts > 1)
 
 
 def _pays_for_winograd(case: Case) -> bool:
     """Tell whether winograd is faster; its error may be two to four times that of direct."""
     (N, C, H, W), F = case.x_shape, case.weight_shape[0]
     if case.product == "grad_weight":
-        return 1.3 * winograd_weight_cost(N, C, H, W, F) < direct_cost(N, C, H, W, F)
+        return winograd_weight_cost(N, C, H, W, F) < direct_cost(N, C, H, W, F)
     if case.product == "grad_input":
         C, F = F, C
     outputs = winograd_outputs(N, C, H, W, F)

@@ -45,17 +45,18 @@ from minigrad.kernels.winograd_tiles import transform_gradients, transform_patch
 
 OUTPUTS = 4  # along one axis of a tile
 
-# The sums, the patches and the gradients of so many filters, channels and tiles share the second
-# cache, and those of one point the first.
+# The sums of so many filters and channels share the second cache with the patches and gradients of
+# some tiles, and those of one point the first, of which patches and gradients take so much.
 FILTERS = 64
 CHANNELS = 64
-TILES = 32
+POINT_BYTES = 16 * 1024
 
 # Into at least how many chunks the work is cut, where there are enough rows of tiles.
 CHUNKS = 8
 
-# Rows of a tile of registers: a power of two, of which a block of filters is a multiple.
-HEIGHT = 8 if ROWS >= 8 else 4
+# Rows of a tile of registers, for two vectors of channels and for a last one without a partner: a
+# block of filters is a multiple of both.
+HEIGHT, ALONE = (8, 16) if ROWS >= 8 else (4, 8)
 
 
 class Plan(NamedTuple):
@@ -108,9 +109,9 @@ def _plan(g: Geometry) -> Plan:
     patch = OUTPUTS + TAPS - 1
     image_rows, row_tiles = chunks_of(g.OH, OUTPUTS), chunks_of(g.OW, OUTPUTS)
     rows = g.N * image_rows
-    block = max(TILES // row_tiles, 1)
-    filters = _block(g.F, FILTERS, max(HEIGHT, width))
-    channels = _block(g.C, CHANNELS, VECTORS * width)
+    filters = _block(g.F, FILTERS, max(ALONE, width))
+    channels = _block(g.C, CHANNELS, width)
+    block = max(POINT_BYTES // (4 * (filters + channels)) // row_tiles, 1)
     filter_blocks, channel_blocks = chunks_of(g.F, filters), chunks_of(g.C, channels)
     parts = min(chunks_of(CHUNKS, filter_blocks * channel_blocks), rows)
     tiles = min(block, rows) * row_tiles
@@ -160,19 +161,35 @@ def _block_of_weight(x, grad_out, points, g, plan, part, f, c, partial):
 @body
 def _multiply(is_first, tiles, point, gradients, patches, plan, sums):
     """Add the product of the matrices of one point, summed over tiles."""
-    width = lanes_of(sums)
-    for c in range(0, plan.channels, VECTORS * width):
+    pair = VECTORS * lanes_of(sums)
+    pairs = plan.channels // pair * pair
+    for c in range(0, pairs, pair):
         for f in range(0, plan.filters, HEIGHT):
-            to = point * plan.sum_point + f * plan.channels + c
-            total = tile_zeros(HEIGHT, VECTORS, sums)
-            if not is_first:
-                total = tile_load(total, sums, to, plan.channels)
-            a_at, b_at = point * plan.grad_point + f, point * plan.point + c
-            for _ in range(tiles):
-                total = tile_outer(total, gradients, a_at, 1, patches, b_at, width)
-                a_at += plan.filters
-                b_at += plan.channels
-            tile_store(total, sums, to, plan.channels)
+            _add_tiles(
+                tile_zeros(HEIGHT, VECTORS, sums), is_first, tiles, point, f, c,
+                gradients, patches, plan, sums,
+            )  # fmt: skip
+    if pairs < plan.channels:
+        for f in range(0, plan.filters, ALONE):
+            _add_tiles(
+                tile_zeros(ALONE, 1, sums), is_first, tiles, point, f, pairs,
+                gradients, patches, plan, sums,
+            )  # fmt: skip
+
+
+@body(inline=True)
+def _add_tiles(total, is_first, tiles, point, f, c, gradients, patches, plan, sums):
+    """Add up what the tiles give to the filters and channels of one tile of registers."""
+    width = lanes_of(sums)
+    to = point * plan.sum_point + f * plan.channels + c
+    if not is_first:
+        total = tile_load(total, sums, to, plan.channels)
+    a_at, b_at = point * plan.grad_point + f, point * plan.point + c
+    for _ in range(tiles):
+        total = tile_outer(total, gradients, a_at, 1, patches, b_at, width)
+        a_at += plan.filters
+        b_at += plan.channels
+    tile_store(total, sums, to, plan.channels)
 
 
 @body
