@@ -5,6 +5,7 @@ made from ``benchmarks/conv_shapes.py``. This file imports no Numba, so that an 
 named before anything is compiled.
 """
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -150,6 +151,11 @@ def choose(case: Case) -> str:
     """Return the algorithm that serves a case here."""
     asked = in_use()
     if asked == "auto":
-        return next(row.algorithm for row in TABLE if row.fits(case))
+        return _by_table(case)
     able = ALGORITHMS[ALGORITHMS.index(asked) :]
     return next(algorithm for algorithm in able if serves(algorithm, case))
+
+
+@functools.lru_cache(maxsize=1024)
+def _by_table(case: Case) -> str:
+    return next(row.algorithm for row in TABLE if row.fits(case))

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from minigrad.kernels import _pool
 from minigrad.kernels._ahead import LINE_BYTES
 from minigrad.kernels._jit import body, kernel, prange
 from minigrad.kernels._simd import (
@@ -14,6 +15,8 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_phases import Phase
+
+_BYTE = np.dtype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,8 +85,9 @@ def pack_weight(weight: np.ndarray, packing: Packing) -> np.ndarray:
 
 def aligned(size: int, dtype: np.dtype) -> np.ndarray:
     """Make an array, values undefined, whose vectors do not straddle two lines of the cache."""
-    memory = np.empty(size * dtype.itemsize + LINE_BYTES, np.uint8)
-    start = -memory.ctypes.data % LINE_BYTES
+    memory = _pool.empty((size * dtype.itemsize + LINE_BYTES,), _BYTE)
+    address, _ = memory.__array_interface__["data"]
+    start = -address % LINE_BYTES
     return memory[start : start + size * dtype.itemsize].view(dtype)
 
 
