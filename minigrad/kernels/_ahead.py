@@ -10,6 +10,7 @@ a loop over pixels asks for one line of the cache at each step, of what will be 
             line += step
             ...
 
+What will be written is ``claimed``: its lines are brought from memory too, and from other cores.
 An address that nothing lives at is no error: the processor forgets it.
 """
 
@@ -21,9 +22,19 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._jit import body
+from minigrad.kernels._jit import body, chunks_of
 
-__all__ = ["AHEAD", "ask", "next_lines", "plan_ahead"]
+__all__ = [
+    "AHEAD",
+    "LINE_BYTES",
+    "ask",
+    "ask_lines",
+    "claim",
+    "claim_lines",
+    "next_lines",
+    "plan_ahead",
+    "spread_lines",
+]
 
 # Any: as in _simd.py.
 config: Any = numba.config
@@ -36,9 +47,8 @@ LINE_BYTES = 64
 FIRST, LINES, THEN, THEN_LINES, AHEAD = range(5)
 
 
-@intrinsic
-def ask(typing_context, address):
-    """Bring the line at an address to the second cache, some time."""
+def _prefetch(to_write: bool, cache: int) -> Any:
+    """Emit the instruction that brings a line to the first cache (3), or to the second (2)."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
@@ -47,14 +57,27 @@ def ask(typing_context, address):
         module = builder.module
         prefetch = module.globals.get(name) or ir.Function(module, kind, name)
         place = builder.inttoptr(args[0], pointer)
-        builder.call(prefetch, [place, number(0), number(2), number(1)])  # read; second; data
+        data = number(1)
+        builder.call(prefetch, [place, number(int(to_write)), number(cache), data])
         return context.get_dummy_value()
 
     return types.void(types.intp), emit
 
 
+@intrinsic
+def ask(typing_context, address):
+    """Bring the line at an address to the second cache, some time."""
+    return _prefetch(False, 2)
+
+
+@intrinsic
+def claim(typing_context, address):
+    """Bring the line at an address that will be written, some time."""
+    return _prefetch(True, 3)
+
+
 if config.DISABLE_JIT:
-    from minigrad.kernels._simd_plain import ask
+    from minigrad.kernels._simd_plain import ask, claim
 
 
 @body
@@ -78,3 +101,31 @@ def next_lines(ahead, count):
     ahead[FIRST] += count * LINE_BYTES
     ahead[LINES] -= count
     return line, np.intp(LINE_BYTES)
+
+
+def spread_lines(nbytes: int, times: int) -> tuple[int, int]:
+    """Spread the lines of some memory over so many times of asking.
+
+    Returns how many are asked for at a time, and the bytes from one to the next: less than a line
+    where one at a time is too many.
+    """
+    count = chunks_of(nbytes, max(times, 1) * LINE_BYTES)
+    return count, chunks_of(nbytes, max(times * count, 1))
+
+
+@body(inline=True)  # a call would put the caller's tiles in memory
+def ask_lines(line, count, step):
+    """Ask for some lines, and return the address of the next."""
+    for _ in range(count):
+        ask(line)
+        line += step
+    return line
+
+
+@body(inline=True)
+def claim_lines(line, count, step):
+    """Claim some lines, and return the address of the next."""
+    for _ in range(count):
+        claim(line)
+        line += step
+    return line

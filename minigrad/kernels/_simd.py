@@ -154,6 +154,14 @@ class _Emitter:
         """Point at vector (m, v) of a tile in memory, whose rows are ``row`` elements apart."""
         return self.moved(self.moved(pointer, row, m), ir.Constant(row.type, self.tile.lanes), v)
 
+    def hidden(self, pointer: ir.Value) -> ir.Value:
+        """Return a pointer, such that LLVM cannot see from where: it passes through no assembly.
+
+        Else a loop would move one pointer for each row, more than there are registers.
+        """
+        same = ir.FunctionType(pointer.type, [pointer.type])
+        return self.builder.asm(same, "", "=r,0", [pointer], False)
+
     def load(self, pointer: ir.Value) -> ir.Value:
         """Read a vector; arrays are aligned to their elements only."""
         value = self.builder.load(self.builder.bitcast(pointer, self.tile.vector.as_pointer()))
@@ -380,7 +388,7 @@ def tile_outer(typing_context, tile, a, a_at, a_row, b, b_at, b_vector):
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, a_value, a_at, a_row, b_value, b_at, b_vector = args
         to = _Emitter(context, builder, tile)
-        a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
+        a_start, b_start = to.hidden(to.place(a, a_value, a_at)), to.place(b, b_value, b_at)
         b_vectors = [to.load(to.moved(b_start, b_vector, v)) for v in range(tile.vectors)]
         for index, m, v in tile.cells:
             if v == 0:  # each value of a just before its use: all at once would need registers

@@ -104,3 +104,7 @@ def ask(address: int) -> None:
 
 def tuple_of(numbers: np.ndarray, count: int) -> tuple[int, ...]:
     return tuple(numbers.tolist())
+
+
+def claim(address: int) -> None:
+    """Bring a line of memory to a cache, to write it: there is none to speak of."""

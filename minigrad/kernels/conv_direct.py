@@ -15,9 +15,13 @@ The order of loops, from the outside:
 
     chunks         strips of output pixels x vectors of filters, shared out to threads
     groups         fill the window with this group's channels
-    filters        two vectors at a time: their weights stay in the second cache
-    strips         two at a time, one tile
+    filters        as many as have their weights in the second cache together
+    strips         two at a time: what they see stays in the first cache
+    filters        two vectors at a time, one tile
     taps, channels one column of window values times one row of weights (``tile_outer``)
+
+Where x itself is the window, it comes from memory, and so does out before it is written. Both are
+asked for while the tiles before are summed, for the processor does not foresee where they go on.
 
 The gradient with respect to x is a convolution of grad_out, or with a stride several of them, each
 with some of the taps (``conv_phases.py``). They share chunks and windows, so grad_out is read once.
@@ -28,11 +32,13 @@ import dataclasses
 import numpy as np
 
 from minigrad.kernels import _pool, conv_lanes
+from minigrad.kernels._ahead import ask_lines, claim_lines, spread_lines
 from minigrad.kernels._bits import tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._numbers import numbers_of
 from minigrad.kernels._simd import (
+    VECTOR_BITS,
     lanes,
     lanes_of,
     tile_add,
@@ -73,11 +79,17 @@ from minigrad.kernels.conv_window import (
 from minigrad.kernels.gemm import whole_vectors
 
 # A chunk's window and outputs should stay in the second cache while all filters pass. Chunks that
-# copy no window may be small: what they read should stay in the first cache.
+# copy no window need not be so large.
 CHUNK_BYTES, UNCOPIED_BYTES = 256 * 1024, 24 * 1024
 
-# Fewer pixels than this do not pay for reading weights from memory, and from the second cache.
-LEAST_PIXELS, LEAST_UNCOPIED = 196, 98
+# Fewer pixels than this do not pay for reading weights from memory.
+LEAST_PIXELS = 196
+
+# Weights that the second cache holds beside what is multiplied with them.
+NEAR_BYTES = 512 * 1024
+
+# Values that are summed between two times of asking for lines: few enough for the ways to memory.
+STRETCH = 16
 
 # Into how many chunks a small problem is cut.
 CHUNKS = 16
@@ -180,6 +192,7 @@ def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype
     for phase, its, start in zip(phases, plans, packing.starts, strict=True):
         seen = seen_in(phase.g, *window[:4])
         its = its._replace(vectors=vectors, parts=plan.parts)
+        its = _ahead(phase.g, seen, phase.places, its, dtype.itemsize)
         tasks.append([*phase.g, *seen, *phase.places, *its, start, shift(whole, phase.g, window)])
     zeros = np.zeros(whole.groups * vectors * lanes(dtype), dtype)
     return Job(
@@ -281,7 +294,7 @@ def _plan(g: Geometry, window: Window, itemsize: int, phases: int = 1) -> Plan:
     pixel_bytes = (g.stride_h * g.stride_w * g.channels + phases * g.filters) * itemsize
     pixels = max(CHUNK_BYTES // max(pixel_bytes, 1), LEAST_PIXELS)
     if not window.copied:
-        pixels = max(UNCOPIED_BYTES // max(g.channels * itemsize, 1), LEAST_UNCOPIED)
+        pixels = max(UNCOPIED_BYTES // max(g.channels * itemsize, 1), LEAST_PIXELS)
     tiles = strips_in(vectors, wide)
     # Rather chunks over the filters than chunks of few pixels that all read all weights.
     fair = min(LEAST_PIXELS // height, chunks_of(strips, chunks_of(CHUNKS, max(tiles, 1))))
@@ -290,7 +303,25 @@ def _plan(g: Geometry, window: Window, itemsize: int, phases: int = 1) -> Plan:
         block = chunks_of(block, max(row_strips, 1)) * row_strips
     block = max(block + block % 2, 2)
     parts = max(min(tiles, CHUNKS // max(chunks_of(strips, block), 1)), 1)
-    return Plan(height, wide, row_strips, strips, block, tiles * wide, parts)
+    near = max(NEAR_BYTES // max(g.taps * VECTOR_BITS // 8, 1) // wide, 1) * wide
+    return Plan(height, wide, row_strips, strips, block, tiles * wide, parts, near)
+
+
+def _ahead(g: Geometry, window: Window, places: Places, plan: Plan, itemsize: int) -> Plan:
+    """Spread what the next two strips need over the tiles of these two."""
+    if window.copied:  # a copy runs along the rows of x, which the processor foresees
+        return plan._replace(stretch=max(window.run, 1))
+    tiles = plan.vectors // plan.wide
+    near = min(plan.near // plan.wide, chunks_of(tiles, plan.parts))
+    times = near * g.KH * window.runs * chunks_of(window.run, STRETCH)
+    pair = 2 * plan.height * itemsize
+    reads = spread_lines(pair * g.stride_w * window.pixel, times)
+    # Else threads would take lines from each other, and more is computed for each of them anyway.
+    alone = near == tiles and places.pixel == g.filters
+    writes = spread_lines(pair * places.pixel, times) if alone else (0, 0)
+    return plan._replace(
+        stretch=STRETCH, reads=reads[0], read_step=reads[1], writes=writes[0], write_step=writes[1]
+    )
 
 
 @kernel
@@ -345,79 +376,95 @@ def _convolve_group(
 ):
     """Run through the filters of one part, in tiles of the planned size."""
     first, last = chunk_bounds(part, plan.parts, plan.vectors // plan.wide)
-    for v in range(first * plan.wide, last * plan.wide, plan.wide):
+    for v in range(first * plan.wide, last * plan.wide, plan.near):
+        near = v, min(v + plan.near, last * plan.wide)
         if plan.wide == 2 and plan.height == TALL:
             _strips(
                 tile_zeros(TALL, 2, out),
-                values, weight, bias, other, relu, g, window, plan, group, v, seen, written,
+                values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
                 out_pixel, out,
             )  # fmt: skip
         elif plan.wide == 2:
             _strips(
                 tile_zeros(LOW, 2, out),
-                values, weight, bias, other, relu, g, window, plan, group, v, seen, written,
+                values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
                 out_pixel, out,
             )  # fmt: skip
         elif plan.height == ALONE:
             _strips(
                 tile_zeros(ALONE, 1, out),
-                values, weight, bias, other, relu, g, window, plan, group, v, seen, written,
+                values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
                 out_pixel, out,
             )  # fmt: skip
         else:
             _strips(
                 tile_zeros(1, 1, out),
-                values, weight, bias, other, relu, g, window, plan, group, v, seen, written,
+                values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
                 out_pixel, out,
             )  # fmt: skip
 
 
 @body
 def _strips(
-    zeros, values, weight, bias, other, relu, g, window, plan, group, v, seen, written, out_pixel,
-    out,
+    zeros, values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
+    out_pixel, out,
 ):  # fmt: skip
+    """Compute tiles for all strips, from vector near[0] up to near[1]."""
     width = lanes_of(out)
-    vector = group * plan.vectors + v
-    weight = weight[vector * g.taps * width :]
-    columns = g.filters - v * width
-    start = tile_load(zeros, bias, vector * width, 0)
+    tall = plan.height * g.stride_w * window.pixel
     for i in range(0, seen.size, 2):
         j = min(i + 1, seen.size - 1)  # a strip without a partner is computed twice
-        at = group * g.filters + v * width
-        upper_to, lower_to = written[i] + at, written[j] + at
-        upper, lower = _two_strips(start, values, seen[i], seen[j], weight, g, window, width)
-        # What follows stands here and in no body: that would get the sums by way of memory.
-        if other.mask.size > 0:
-            rows = plan.height
-            share = tile_load_columns(upper, other.values, upper_to, out_pixel, columns)
-            share = tile_keep_marked_part(share, other.mask, upper_to, out_pixel, rows, columns)
-            upper = tile_add(upper, share)
-            share = tile_load_columns(lower, other.values, lower_to, out_pixel, columns)
-            share = tile_keep_marked_part(share, other.mask, lower_to, out_pixel, rows, columns)
-            lower = tile_add(lower, share)
-        elif other.values.size > 0:
-            share = tile_load_columns(upper, other.values, upper_to, out_pixel, columns)
-            upper = tile_add(upper, share)
-            share = tile_load_columns(lower, other.values, lower_to, out_pixel, columns)
-            lower = tile_add(lower, share)
-        if relu:
-            upper, lower = tile_keep_positive(upper), tile_keep_positive(lower)
-        tile_store_columns(upper, out, upper_to, out_pixel, columns)
-        tile_store_columns(lower, out, lower_to, out_pixel, columns)
+        read = np.intp(values.ctypes.data) + (seen[j] + tall) * values.itemsize
+        write = np.intp(out.ctypes.data) + (written[j] + plan.height * out_pixel) * out.itemsize
+        for v in range(near[0], near[1], plan.wide):
+            vector, columns = group * plan.vectors + v, g.filters - v * width
+            at = group * g.filters + v * width
+            upper_to, lower_to = written[i] + at, written[j] + at
+            start = tile_load(zeros, bias, vector * width, 0)
+            upper, lower, read, write = _two_strips(
+                start, values, seen[i], seen[j], weight, vector * g.taps * width, g, window, plan,
+                read, write, width,
+            )  # fmt: skip
+            # What follows stands here and in no body: that would get the sums by way of memory.
+            if other.mask.size > 0:
+                rows = plan.height
+                share = tile_load_columns(upper, other.values, upper_to, out_pixel, columns)
+                share = tile_keep_marked_part(share, other.mask, upper_to, out_pixel, rows, columns)
+                upper = tile_add(upper, share)
+                share = tile_load_columns(lower, other.values, lower_to, out_pixel, columns)
+                share = tile_keep_marked_part(share, other.mask, lower_to, out_pixel, rows, columns)
+                lower = tile_add(lower, share)
+            elif other.values.size > 0:
+                share = tile_load_columns(upper, other.values, upper_to, out_pixel, columns)
+                upper = tile_add(upper, share)
+                share = tile_load_columns(lower, other.values, lower_to, out_pixel, columns)
+                lower = tile_add(lower, share)
+            if relu:
+                upper, lower = tile_keep_positive(upper), tile_keep_positive(lower)
+            tile_store_columns(upper, out, upper_to, out_pixel, columns)
+            tile_store_columns(lower, out, lower_to, out_pixel, columns)
 
 
 @body
-def _two_strips(start, values, upper_at, lower_at, weight, g, window, width):
-    """Sum over taps and channels for two strips of pixels."""
+def _two_strips(
+    start, values, upper_at, lower_at, weight, k, g, window, plan, read, write, width
+):  # fmt: skip
+    """Sum over taps and channels for two strips of pixels, and ask for what the next ones need."""
     upper = lower = start
     step, vector = g.stride_w * window.pixel, g.taps * width
-    k = 0
     for kh in range(g.KH):
         for run in range(window.runs):
             there = kh * window.down + run * window.right
-            for i in range(there, there + window.run):
-                upper = tile_outer(upper, values, upper_at + i, step, weight, k, vector)
-                lower = tile_outer(lower, values, lower_at + i, step, weight, k, vector)
-                k += width
-    return upper, lower
+            stop = there + window.run
+            first = there
+            while first < stop:
+                # Here and not in the loop below, which LLVM would no longer keep in registers.
+                read = ask_lines(read, plan.reads, plan.read_step)
+                write = claim_lines(write, plan.writes, plan.write_step)
+                last = min(first + plan.stretch, stop)
+                for i in range(first, last):
+                    upper = tile_outer(upper, values, upper_at + i, step, weight, k, vector)
+                    lower = tile_outer(lower, values, lower_at + i, step, weight, k, vector)
+                    k += width
+                first = last
+    return upper, lower, read, write

@@ -75,6 +75,12 @@ class Plan(NamedTuple):
     block: int  # strips in a chunk
     vectors: int  # of filters in a group, filled up to whole tiles
     parts: int  # chunks over the vectors
+    near: int  # vectors whose weights the second cache holds together
+    stretch: int = 1  # values of a run that are summed between two times of asking for lines
+    reads: int = 0  # lines of x asked for at a time: the next two strips will see them
+    read_step: int = 0  # bytes from one to the next
+    writes: int = 0  # lines of out: they will be written there
+    write_step: int = 0
 
 
 @remembered
