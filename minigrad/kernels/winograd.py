@@ -19,9 +19,9 @@ patch, for a vector of channels or filters at a time (``winograd_matrices.py``).
 outputs need 16 products, not 36; they are used where larger ones would hang over the edge.
 
 Transformed patches are 36/16 of the input, transformed filters 36/9 of the weight: far more than a
-cache holds. Only the smaller of the two is made as a whole. The other is made piece by piece, by
-the chunk of work that needs it: pairs of vectors of filters where tiles are few, else rows of
-tiles. The sums that a chunk makes never leave the cache either.
+cache holds. Here only the filters are made as a whole; patches are made piece by piece, by the
+chunk of work that needs them, some rows of tiles at a time. The sums that a chunk makes never leave
+the cache either. Where filters outnumber tiles it is the other way round (``winograd_wide.py``).
 
 The matrices amplify rounding errors, and the points decide how much. With 0, 1, -1, 2, -2 and
 infinity, the usual ones, the largest errors are eight times those of direct sums in float32; with
@@ -39,9 +39,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import _pool
+from minigrad.kernels import _pool, winograd_wide
 from minigrad.kernels._ahead import ask
-from minigrad.kernels._bits import tile_keep_marked_part
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._runs import aligned_empty, zero_run
@@ -50,26 +49,19 @@ from minigrad.kernels._simd import (
     VECTORS,
     lanes,
     lanes_of,
-    tile_add,
-    tile_gather,
-    tile_load,
-    tile_load_part,
     tile_outer,
     tile_store,
-    tile_store_part,
     tile_zeros,
 )
 from minigrad.kernels.conv_choice import winograd_outputs
-from minigrad.kernels.conv_finish import NO_MASK, Other, finish, flat_or_none
+from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.gemm import whole_vectors
-from minigrad.kernels.winograd_matrices import POINTS, TAPS, transform
-from minigrad.kernels.winograd_tiles import transform_patches
+from minigrad.kernels.winograd_matrices import POINTS, TAPS
+from minigrad.kernels.winograd_tiles import Taps, transform_filters, transform_patches, write_row
 
-# Patches and sums of a block of tiles should stay in the second cache. Where filters have it for
-# themselves, a block is so many tiles.
+# Patches and sums of a block of tiles should stay in the second cache.
 BLOCK_BYTES = 512 * 1024
-BLOCK_TILES = 32
 
 # Blocks come in multiples of this, so that threads have the same number of them.
 CHUNKS = 8
@@ -87,7 +79,7 @@ ALONE = 2 * LOW
 
 
 class Plan(NamedTuple):
-    """How the work is cut: rows of tiles over (N, rows of an image), and pairs of vectors."""
+    """How the work is cut: rows of tiles over (N, rows of an image)."""
 
     outputs: int  # along one axis of a tile
     patch: int  # pixels along one axis of what a tile sees
@@ -98,19 +90,9 @@ class Plan(NamedTuple):
     height: int  # of a tile of registers
     places: int  # for the tiles of a block, whole tiles of registers
     vectors: int  # of filters
-    by_filters: int  # 1: chunks are pairs of vectors; 0: chunks are blocks of rows
     chunks: int
     point: int  # from the channels of a point to those of the next one
     tile: int  # from the points of a tile to those of the next one
-
-
-class Taps(NamedTuple):
-    """Where weight has the first tap of a filter and channel, and how far it is to the next."""
-
-    first: int
-    tap: int
-    channel: int
-    filter: int
 
 
 def conv2d_forward(
@@ -163,117 +145,92 @@ def _convolve(
     relu: bool = False,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
+    outputs = winograd_outputs(g.N, g.C, g.OH, g.OW, g.F)
+    if _few_tiles(g, outputs):
+        return winograd_wide.convolve(x, weight, bias, g, outputs, taps, other, relu, mask)
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
-    plan, width = _plan(g), lanes(x.dtype)
-    points = POINTS[plan.outputs]
-    values, weight = flat_channels_last(x), np.ascontiguousarray(weight).reshape(-1)
-    patches = filters = np.empty(0, x.dtype)
-    if plan.by_filters:
-        tiles = plan.rows * plan.row_tiles
-        patches = _pool.empty(((tiles + ALONE) * plan.tile,), x.dtype)
-        patches[tiles * plan.tile :] = 0  # the last tile of registers may reach there
-        _patches_loop.launch(patches.size, values, points, g, plan, patches)
-    else:
-        filters = _pool.empty((plan.patch**2 * g.C * plan.vectors * width,), x.dtype)
-        _filters_loop.launch(filters.size, weight, points, taps, g, plan, filters)
+    plan, width = _plan(g, outputs), lanes(x.dtype)
+    points = POINTS[outputs]
+    weight = np.ascontiguousarray(weight).reshape(-1)
+    filters = _pool.empty((plan.patch**2 * g.C * plan.vectors * width,), x.dtype)
+    _filters_loop.launch(filters.size, weight, points, taps, g, plan, filters)
     biases = np.zeros(plan.vectors * width, x.dtype)
     if bias is not None:
         biases[: g.F] = bias
     _convolve_loop.launch(
         g.pixels * g.taps * g.F,
-        values, patches, weight, filters, biases, flat_or_none(other, x.dtype),
-        NO_MASK if mask is None else mask, int(relu),
-        points, taps, g, plan, flat_channels_last(out),
+        flat_channels_last(x), filters, biases, flat_or_none(other, x.dtype),
+        NO_MASK if mask is None else mask, int(relu), points, g, plan, flat_channels_last(out),
     )  # fmt: skip
     return out
 
 
+def _few_tiles(g: Geometry, outputs: int) -> bool:
+    """Tell whether there are fewer tiles than filters, and filters for pairs of vectors."""
+    tiles = g.N * chunks_of(g.OH, outputs) * chunks_of(g.OW, outputs)
+    return 0 < tiles <= g.F and lanes(np.float32) < g.F
+
+
 @remembered
-def _plan(g: Geometry) -> Plan:
+def _plan(g: Geometry, outputs: int) -> Plan:
     """Cut the work by its shape alone."""
     width = lanes(np.float32)
-    outputs = winograd_outputs(g.N, g.C, g.OH, g.OW, g.F)
     patch = outputs + TAPS - 1
     image_rows, row_tiles = chunks_of(g.OH, outputs), chunks_of(g.OW, outputs)
     rows = g.N * image_rows
     vectors = whole_vectors(g.F, np.dtype(np.float32))
-    by_filters = rows * row_tiles <= vectors * width
-    tiles = BLOCK_TILES
-    if not by_filters:
-        tiles = BLOCK_BYTES // (patch * patch * 4 * (g.C + min(vectors, VECTORS) * width))
+    tiles = BLOCK_BYTES // (patch * patch * 4 * (g.C + min(vectors, VECTORS) * width))
     most = max(tiles // max(row_tiles, 1), 1)
     heights = (ROWS, LOW) if vectors > 1 else (ALONE,)
-    block, height = _block_of_rows(rows, row_tiles, most, 1 if by_filters else CHUNKS, heights)
-    chunks = chunks_of(vectors, VECTORS) if by_filters else chunks_of(rows, block)
+    block, height = _block_of_rows(rows, row_tiles, most, heights)
     tiles = block * row_tiles
     places = max(chunks_of(tiles, high) * high for high in (height, ALONE))
     point = chunks_of(g.C, width) * width
     return Plan(
         outputs, patch, image_rows, row_tiles, rows, block, height,
-        places, vectors, int(by_filters), chunks, point,
+        places, vectors, chunks_of(rows, block), point,
         patch * patch * point + width,  # not a power of two, of which a cache holds few
     )  # fmt: skip
 
 
 def _block_of_rows(
-    rows: int, row_tiles: int, most: int, shared: int, heights: tuple[int, ...]
+    rows: int, row_tiles: int, most: int, heights: tuple[int, ...]
 ) -> tuple[int, int]:
-    """Choose how many rows of tiles make a block, and how high a tile of registers is.
-
-    Blocks come ``shared`` at a time.
-    """
+    """Choose how many rows of tiles make a block, and how high a tile of registers is."""
 
     def cost(choice: tuple[int, int]) -> int:
         block, height = choice
-        blocks = chunks_of(chunks_of(rows, block), shared) * shared
+        blocks = chunks_of(chunks_of(rows, block), CHUNKS) * CHUNKS
         return blocks * (chunks_of(block * row_tiles, height) * (height + 1) + BLOCK_COST)
 
     return min(product(range(most, 0, -1), heights), key=cost)
 
 
 @kernel
-def _patches_loop(x, points, g, plan, patches):
-    for block in prange(chunks_of(plan.rows, plan.block)):
-        first = block * plan.block
-        last = min(first + plan.block, plan.rows)
-        at = first * plan.row_tiles * plan.tile
-        transform_patches(x, points, g, plan, first, last, 0, g.C, patches[at:])
-
-
-@kernel
 def _filters_loop(weight, points, taps, g, plan, filters):
     blocks = chunks_of(g.C, CHANNELS)
-    for chunk in prange(chunks_of(plan.vectors, VECTORS) * blocks):
-        v, first = chunk // blocks * VECTORS, chunk % blocks * CHANNELS
-        last = min(first + CHANNELS, g.C)
-        at = v * plan.patch**2 * g.C * lanes_of(filters)
-        _transform_filters(weight, points, taps, g, plan, v, first, last, filters[at:])
-
-
-@kernel
-def _convolve_loop(
-    x, patches, weight, filters, bias, other, mask, relu, points, taps, g, plan, out
-):
-    for chunk in prange(plan.chunks):
-        share = Other(other, mask)
-        if plan.by_filters:
-            v = chunk * VECTORS
-            _for_filters(weight, patches, bias, share, relu, points, taps, g, plan, v, out)
-        else:
-            first = chunk * plan.block
-            _for_rows(x, filters, bias, share, relu, points, g, plan, first, out)
+    for chunk in prange(plan.vectors * blocks):
+        v, first = chunk // blocks, chunk % blocks * CHANNELS
+        _vector_of_filters(weight, points, taps, g, plan, v, first, filters)
 
 
 @body
-def _for_filters(weight, patches, bias, other, relu, points, taps, g, plan, v, out):
-    """Transform a pair of vectors of filters, and compute all tiles for it."""
-    filters = aligned_empty(plan.patch**2 * g.C * VECTORS * lanes_of(out), out)
-    _transform_filters(weight, points, taps, g, plan, v, 0, g.C, filters)
-    sums = _room_for_sums(plan, out)
-    for first in range(0, plan.rows, plan.block):
-        last = min(first + plan.block, plan.rows)
-        at = first * plan.row_tiles * plan.tile
-        _block(patches[at:], filters, bias, other, relu, points, g, plan, first, last, v, sums, out)
+def _vector_of_filters(weight, points, taps, g, plan, v, first, filters):
+    """Transform a vector of filters for some channels: (pairs, points, C, vectors of a pair)."""
+    width = lanes_of(filters)
+    u, last = v % VECTORS, min(first + CHANNELS, g.C)
+    pair = min(plan.vectors - v + u, VECTORS) * width
+    to = (v - u) * plan.patch**2 * g.C * width + first * pair + u * width
+    transform_filters(
+        weight, points, taps, g, plan, v * width, first, last, to, pair, g.C * pair, filters
+    )
+
+
+@kernel
+def _convolve_loop(x, filters, bias, other, mask, relu, points, g, plan, out):
+    for chunk in prange(plan.chunks):
+        share, first = Other(other, mask), chunk * plan.block
+        _for_rows(x, filters, bias, share, relu, points, g, plan, first, out)
 
 
 @body
@@ -284,15 +241,10 @@ def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     transform_patches(x, points, g, plan, first, last, 0, g.C, patches)
     used = (last - first) * plan.row_tiles * plan.tile
     zero_run(patches, used, patches.size - used)  # nobody reads what they become
-    sums = _room_for_sums(plan, out)
+    sums = aligned_empty(plan.places * (plan.patch**2 * VECTORS + 1) * lanes_of(out), out)
     for v in range(0, plan.vectors, VECTORS):
         at = v * plan.patch**2 * g.C * lanes_of(out)
         _block(patches, filters[at:], bias, other, relu, points, g, plan, first, last, v, sums, out)
-
-
-@body
-def _room_for_sums(plan, like):
-    return aligned_empty(plan.places * (plan.patch**2 * VECTORS + 1) * lanes_of(like), like)
 
 
 @body
@@ -323,21 +275,10 @@ def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v,
     for row in range(first, last):
         at = (row - first) * plan.row_tiles * tile
         for u in range(wide):
-            _write_row(
-                sums,
-                at + u * width,
-                pair,
-                tile,
-                bias,
-                other,
-                relu,
-                points,
-                g,
-                plan,
-                row,
-                v + u,
+            write_row(
+                sums, at + u * width, pair, tile, bias, other, relu, points, g, plan, row, v + u,
                 out,
-            )
+            )  # fmt: skip
 
 
 @body(inline=True)
@@ -358,56 +299,3 @@ def _multiply(
                 ask(next_filters + (c * pair + v * width) * filters.itemsize)
             total = tile_outer(total, patches, at + c, a_tile, filters, b_at + c * pair, width)
         tile_store(total, sums, to + first * to_tile, to_tile)
-
-
-@body
-def _transform_filters(weight, points, taps, g, plan, v, first, last, filters):
-    """Write G g G^T for a pair of vectors, or a single last one, and some channels."""
-    width = lanes_of(filters)
-    wide = min(plan.vectors - v, VECTORS)
-    pair = wide * width
-    one, three = tile_zeros(1, 1, filters), tile_zeros(TAPS, 1, filters)
-    square = aligned_empty(TAPS * TAPS * width, filters)
-    half = aligned_empty(plan.patch * TAPS * width, filters)
-    for c in range(first, last):
-        for u in range(wide):
-            f = (v + u) * width
-            at = taps.first + c * taps.channel + f * taps.filter
-            for tap in range(TAPS * TAPS):
-                values = tile_gather(one, weight, at + tap * taps.tap, taps.filter, g.F - f)
-                tile_store(values, square, tap * width, 0)
-            for kw in range(TAPS):
-                column = tile_load(three, square, kw * width, TAPS * width)
-                tile_store(transform("filter", points, column), half, kw * width, TAPS * width)
-            for i in range(plan.patch):
-                row = tile_load(three, half, i * TAPS * width, width)
-                to = (i * plan.patch * g.C + c) * pair + u * width
-                tile_store(transform("filter", points, row), filters, to, g.C * pair)
-
-
-@body
-def _write_row(sums, at, point, tile_step, bias, other, relu, points, g, plan, row, v, out):
-    """Write A^T m A for one row of tiles, from (tiles, points), for one vector of filters."""
-    width = lanes_of(sums)
-    patch = transform("filter", points, tile_zeros(TAPS, 1, sums))  # zeros, as above
-    half = aligned_empty(plan.outputs * plan.patch * width, sums)
-    n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs
-    start = tile_load(transform("output", points, patch), bias, v * width, 0)
-    for tile in range(plan.row_tiles):
-        for j in range(plan.patch):
-            column = tile_load(patch, sums, at + j * point, plan.patch * point)
-            tile_store(transform("output", points, column), half, j * width, plan.patch * width)
-        at += tile_step
-        left = tile * plan.outputs
-        for i in range(min(g.OH - top, plan.outputs)):
-            values = tile_load(patch, half, i * plan.patch * width, width)
-            values = tile_add(transform("output", points, values), start)
-            to = ((n * g.OH + top + i) * g.OW + left) * g.F + v * width
-            rows, columns = g.OW - left, g.F - v * width
-            if other.mask.size > 0:
-                share = tile_load_part(values, other.values, to, g.F, 0, rows, columns)
-                share = tile_keep_marked_part(share, other.mask, to, g.F, rows, columns)
-                values = tile_add(values, share)
-            elif other.values.size > 0 or relu:  # a call takes longer than the rest
-                values = finish(values, other.values, to, g.F, rows, columns, relu)
-            tile_store_part(values, out, to, g.F, rows, columns)

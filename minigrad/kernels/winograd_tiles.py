@@ -1,12 +1,40 @@
-"""What Winograd convolution makes of images: tiles, brought to the points.
+"""What Winograd convolution makes of images and filters, and of the sums at the points.
 
 A plan says how images are cut into rows of tiles, and where tiles and points lie in the result.
 """
 
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad.kernels._bits import tile_keep_marked_part
 from minigrad.kernels._jit import body
 from minigrad.kernels._runs import aligned_empty, zero_run
-from minigrad.kernels._simd import lanes_of, tile_load, tile_load_part, tile_store, tile_zeros
+from minigrad.kernels._simd import (
+    lanes,
+    lanes_of,
+    tile_add,
+    tile_load,
+    tile_load_part,
+    tile_store,
+    tile_store_part,
+    tile_zeros,
+)
+from minigrad.kernels._simd_transpose import tile_transpose
+from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.winograd_matrices import TAPS, transform
+
+# The lanes of a vector, as the compiler needs them to transpose tiles.
+LANES = lanes(np.float32)
+
+
+class Taps(NamedTuple):
+    """Where weight has the first tap of a filter and channel, and how far it is to the next."""
+
+    first: int
+    tap: int
+    channel: int
+    filter: int
 
 
 @body
@@ -72,3 +100,59 @@ def transform_gradients(grad_out, points, g, plan, first, last, f_first, f_last,
                     tile_store(
                         transform("gradient", points, values), gradients, to, plan.grad_point
                     )
+
+
+@body
+def transform_filters(weight, points, taps, g, plan, f, first, last, to, channel, point, filters):
+    """Write G g G^T for the vector of filters that begins with f, and some channels.
+
+    Channels of the result are ``channel`` values apart, points ``point``.
+    """
+    width = lanes_of(filters)
+    square, three = tile_zeros(LANES, 1, filters), tile_zeros(TAPS, 1, filters)
+    held = aligned_empty((TAPS * TAPS + width) * width, filters)  # vectors of filters, tap by tap
+    half = aligned_empty(plan.patch * TAPS * width, filters)
+    start, right = taps.first * width, taps.tap * width
+    for c in range(first, last):
+        at = c * taps.channel + f * taps.filter
+        for tap in range(0, TAPS * TAPS, width):
+            rest = TAPS * TAPS - tap
+            values = tile_load_part(square, weight, at + tap, taps.filter, 0, g.F - f, rest)
+            tile_store(tile_transpose(values), held, tap * width, width)
+        for kw in range(TAPS):
+            column = tile_load(three, held, start + kw * right, TAPS * right)
+            tile_store(transform("filter", points, column), half, kw * width, TAPS * width)
+        for i in range(plan.patch):
+            row = tile_load(three, half, i * TAPS * width, width)
+            tile_store(
+                transform("filter", points, row), filters, to + i * plan.patch * point, point
+            )
+        to += channel
+
+
+@body
+def write_row(sums, at, point, tile_step, bias, other, relu, points, g, plan, row, v, out):
+    """Write A^T m A for one row of tiles, from (tiles, points), for one vector of filters."""
+    width = lanes_of(sums)
+    patch = transform("filter", points, tile_zeros(TAPS, 1, sums))  # zeros, as above
+    half = aligned_empty(plan.outputs * plan.patch * width, sums)
+    n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs
+    start = tile_load(transform("output", points, patch), bias, v * width, 0)
+    for tile in range(plan.row_tiles):
+        for j in range(plan.patch):
+            column = tile_load(patch, sums, at + j * point, plan.patch * point)
+            tile_store(transform("output", points, column), half, j * width, plan.patch * width)
+        at += tile_step
+        left = tile * plan.outputs
+        for i in range(min(g.OH - top, plan.outputs)):
+            values = tile_load(patch, half, i * plan.patch * width, width)
+            values = tile_add(transform("output", points, values), start)
+            to = ((n * g.OH + top + i) * g.OW + left) * g.F + v * width
+            rows, columns = g.OW - left, g.F - v * width
+            if other.mask.size > 0:
+                share = tile_load_part(values, other.values, to, g.F, 0, rows, columns)
+                share = tile_keep_marked_part(share, other.mask, to, g.F, rows, columns)
+                values = tile_add(values, share)
+            elif other.values.size > 0 or relu:  # a call takes longer than the rest
+                values = finish(values, other.values, to, g.F, rows, columns, relu)
+            tile_store_part(values, out, to, g.F, rows, columns)

@@ -55,9 +55,11 @@ CASES = {
     "more tiles than filters": ((5, 33, 17, 15), (3, 33, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "three vectors": ((2, 48, 5, 6), (21, 48, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "pixels that no tap sees": ((2, 32, 7, 5), (3, 32, 1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1),
+    "more filters than tiles": ((3, 66, 17, 19), (80, 66, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "empty batch": ((0, 3, 5, 4), (2, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "no room for the kernel": ((2, 3, 2, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "no channels": ((2, 0, 5, 4), (3, 0, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "no channels, many filters": ((2, 0, 5, 4), (20, 0, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "no filters": ((2, 3, 5, 4), (0, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
 }
 
@@ -317,12 +319,10 @@ def test_errors_of_winograd_stay_within_few_times_those_of_direct_sums(
     C, outputs, largest, mean, algorithm, monkeypatch
 ):
     monkeypatch.setattr(winograd, "winograd_outputs", lambda *sizes: outputs)
-    winograd._plan.cache_clear()
     case = (2, C, 13, 12), (C, C, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1
     arrays = _arrays(case, np.float32, _normal)
     exact = _everything(case, *(array.astype(np.float64) for array in arrays))
     got = _everything(case, *arrays)
-    winograd._plan.cache_clear()
     with conv_algorithm("direct"):
         direct = _everything(case, *arrays)
     limits = {"out": (largest, mean), "grad_x": (largest, mean)}

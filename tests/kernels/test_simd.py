@@ -28,6 +28,7 @@ from minigrad.kernels._simd import (
     tile_store_part,
     tile_zeros,
 )
+from minigrad.kernels._simd_transpose import tile_transpose
 from minigrad.kernels.gemm import (
     ADD,
     NEIGHBOUR,
@@ -99,6 +100,23 @@ def test_a_vector_gathers_values_any_distance_apart(dtype):
         _gather(x, out, step, count)
         want = x[2::step][:width] * (np.arange(width) < count)
         np.testing.assert_array_equal(out, want)
+
+
+LANES = lanes(np.float32)
+
+
+@body
+def _transpose(x, out, row):
+    tile_store(tile_transpose(tile_load(tile_zeros(LANES, 1, out), x, 1, row)), out, 0, LANES)
+
+
+def test_a_square_tile_is_transposed():
+    row = LANES + 3
+    x = np.arange(1 + LANES * row, dtype=np.float32)
+    out = np.zeros(LANES * LANES, np.float32)
+    _transpose(x, out, row)
+    want = x[1:].reshape(LANES, row)[:, :LANES].T
+    np.testing.assert_array_equal(out.reshape(LANES, LANES), want)
 
 
 @body

@@ -1,0 +1,210 @@
+"""Winograd convolution where filters outnumber tiles, as in the last stages of a network.
+
+Then the 36 matrices of the filters (``winograd.py``) are larger than those of the patches, and each
+value of them meets few tiles. To write them to memory and read them again would take longer than
+to multiply them, so the patches are made as a whole, and filters by the chunk that needs them.
+
+A chunk computes a block of tiles for a block of filters. Of both it takes some channels at a time,
+so few that patches, filters and sums stay in the second cache, and those of one point in the first;
+the sums of earlier channels are read again and added to::
+
+    channels at a time:
+        filters                 (points, pairs of vectors, channels, pair)
+        points:
+            sums += patches @ filters       (tiles, channels) @ (channels, pairs of vectors)
+    rows of tiles:
+        out = A^T sums A
+
+The channels of a tile begin a fixed number of values after those of the one before, known to the
+compiler: all places that a tile of registers reads then follow from one address.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad.kernels import _pool
+from minigrad.kernels._ahead import ask
+from minigrad.kernels._jit import body, chunks_of, kernel, prange
+from minigrad.kernels._layout import empty_channels_last, flat_channels_last, remembered
+from minigrad.kernels._runs import aligned_empty, zero_run
+from minigrad.kernels._simd import (
+    ROWS,
+    VECTORS,
+    lanes,
+    lanes_of,
+    tile_load,
+    tile_outer,
+    tile_store,
+    tile_zeros,
+)
+from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
+from minigrad.kernels.conv_geometry import Geometry
+from minigrad.kernels.gemm import whole_vectors
+from minigrad.kernels.winograd_matrices import POINTS, TAPS
+from minigrad.kernels.winograd_tiles import Taps, transform_filters, transform_patches, write_row
+
+# With so many tiles, channels and vectors of filters the matrices take 600 KB each, a point of them
+# 16 KB.
+TILES = 64
+CHANNELS = 64
+BLOCK = 2 * VECTORS
+
+# Into at least how many chunks the work is cut, if need be by smaller blocks of filters.
+CHUNKS = 8
+
+# A tile of registers may be lower than a full one, where that leaves less of it empty.
+LOW = (ROWS + 2) // 2
+
+
+class Plan(NamedTuple):
+    """How the work is cut: blocks of rows of tiles, blocks of filters, some channels at a time."""
+
+    outputs: int  # along one axis of a tile
+    patch: int  # pixels along one axis of what a tile sees
+    image_rows: int  # rows of tiles in an image
+    row_tiles: int  # tiles in a row
+    rows: int
+    block: int  # rows of a chunk
+    blocks: int
+    height: int  # of a tile of registers
+    places: int  # for the tiles of a block, whole tiles of registers
+    depths: int  # times that channels are taken
+    vectors: int  # of filters, an even number
+    wide: int  # vectors of a chunk
+    point: int  # from the patches of a point to those of the next one
+    tile: int  # from the channels of a tile to those of the next one
+    filter_point: int  # from the filters of a point to those of the next one
+    sum_point: int  # the same for sums
+
+
+def convolve(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    g: Geometry,
+    outputs: int,
+    taps: Taps,
+    other: np.ndarray | None,
+    relu: bool,
+    mask: np.ndarray | None,
+) -> np.ndarray:
+    """Convolve x with 3 x 3 filters, in tiles of outputs x outputs, and finish the result."""
+    plan, points = _plan(g, outputs), POINTS[outputs]
+    out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
+    patches = _pool.empty((plan.blocks * plan.depths * plan.patch**2 * plan.point,), x.dtype)
+    _patches_loop.launch(patches.size, flat_channels_last(x), points, g, plan, patches)
+    biases = np.zeros(plan.vectors * lanes(x.dtype), x.dtype)
+    if bias is not None:
+        biases[: g.F] = bias
+    _wide_loop.launch(
+        g.pixels * g.taps * g.F,
+        patches, np.ascontiguousarray(weight).reshape(-1), biases, flat_or_none(other, x.dtype),
+        NO_MASK if mask is None else mask, int(relu), points, taps, g, plan,
+        flat_channels_last(out),
+    )  # fmt: skip
+    return out
+
+
+@remembered
+def _plan(g: Geometry, outputs: int) -> Plan:
+    """Cut the work by its shape alone."""
+    width = lanes(np.float32)
+    patch = outputs + TAPS - 1
+    image_rows, row_tiles = chunks_of(g.OH, outputs), chunks_of(g.OW, outputs)
+    rows = g.N * image_rows
+    blocks = chunks_of(rows, max(TILES // row_tiles, 1))
+    block = chunks_of(rows, blocks)
+    tiles = block * row_tiles
+    height = min((ROWS, LOW), key=lambda height: chunks_of(tiles, height) * (height + 1))
+    places = chunks_of(tiles, height) * height
+    vectors = chunks_of(whole_vectors(g.F, np.dtype(np.float32)), VECTORS) * VECTORS
+    wide = BLOCK if blocks * chunks_of(vectors, BLOCK) >= CHUNKS else VECTORS
+    # Points are not a power of two apart: a cache holds few lines of that distance.
+    return Plan(
+        outputs, patch, image_rows, row_tiles, rows, block, blocks, height, places,
+        max(chunks_of(g.C, CHANNELS), 1), vectors, wide,  # an empty sum is zero
+        places * CHANNELS + width, CHANNELS, CHANNELS * BLOCK * width + width,
+        places * BLOCK * width + width,
+    )  # fmt: skip
+
+
+@kernel
+def _patches_loop(x, points, g, plan, patches):
+    for chunk in prange(plan.blocks * plan.depths):
+        size = plan.patch**2 * plan.point
+        block, depth = chunk // plan.depths, chunk % plan.depths
+        _block_of_patches(x, points, g, plan, block, depth * CHANNELS, patches[chunk * size :])
+
+
+@body
+def _block_of_patches(x, points, g, plan, block, c, patches):
+    """Write B^T d B for a block of tiles, and the channels from c on that are taken together."""
+    first = block * plan.block
+    last = min(first + plan.block, plan.rows)
+    transform_patches(x, points, g, plan, first, last, c, min(c + CHANNELS, g.C), patches)
+    used = (last - first) * plan.row_tiles * CHANNELS
+    for point in range(plan.patch**2):  # nobody reads what becomes of the rest
+        zero_run(patches, point * plan.point + used, plan.places * CHANNELS - used)
+
+
+@kernel
+def _wide_loop(patches, weight, bias, other, mask, relu, points, taps, g, plan, out):
+    for chunk in prange(chunks_of(plan.vectors, plan.wide) * plan.blocks):
+        v, block = chunk // plan.blocks * plan.wide, chunk % plan.blocks
+        share = Other(other, mask)
+        _block_of_filters(patches, weight, bias, share, relu, points, taps, g, plan, v, block, out)
+
+
+@body
+def _block_of_filters(patches, weight, bias, other, relu, points, taps, g, plan, v, block, out):
+    """Compute a block of tiles for the vectors of filters from v on that belong to a chunk."""
+    square, width = plan.patch**2, lanes_of(out)
+    filters = aligned_empty(square * plan.filter_point, out)
+    sums = aligned_empty(square * plan.sum_point, out)
+    first, wide = block * plan.block, min(plan.wide, plan.vectors - v)
+    last = min(first + plan.block, plan.rows)
+    tiles = (last - first) * plan.row_tiles
+    for depth in range(plan.depths):
+        c = depth * CHANNELS
+        stop = min(c + CHANNELS, g.C)
+        for u in range(wide):
+            to = (u // VECTORS * CHANNELS * VECTORS + u % VECTORS) * width
+            transform_filters(
+                weight, points, taps, g, plan, (v + u) * width, c, stop, to, VECTORS * width,
+                plan.filter_point, filters,
+            )  # fmt: skip
+        seen = patches[(block * plan.depths + depth) * square * plan.point :]
+        for point in range(square):
+            if plan.height == ROWS:
+                _multiply(depth == 0, ROWS, tiles, stop - c, wide, seen, filters, plan, point, sums)
+            else:
+                _multiply(depth == 0, LOW, tiles, stop - c, wide, seen, filters, plan, point, sums)
+    for row in range(first, last):
+        at = (row - first) * plan.row_tiles * BLOCK * width
+        for u in range(wide):
+            write_row(
+                sums, at + u * width, plan.sum_point, BLOCK * width, bias, other, relu, points, g,
+                plan, row, v + u, out,
+            )  # fmt: skip
+
+
+@body
+def _multiply(is_first, height, tiles, channels, wide, patches, filters, plan, point, sums):
+    """Add the product of the matrices of one point: tiles by channels, channels by filters."""
+    width = lanes_of(sums)
+    pair, row = VECTORS * width, BLOCK * width
+    next_patches = np.intp(patches.ctypes.data) + (point + 1) * plan.point * patches.itemsize
+    for v in range(0, wide, VECTORS):
+        for first in range(0, tiles, height):
+            a_at = point * plan.point + first * CHANNELS
+            b_at = point * plan.filter_point + v * CHANNELS * width
+            to = point * plan.sum_point + first * row + v * width
+            total = tile_zeros(height, VECTORS, sums)
+            if not is_first:
+                total = tile_load(total, sums, to, row)
+            for c in range(channels):
+                ask(next_patches + (first * CHANNELS + c * height) * patches.itemsize)
+                total = tile_outer(total, patches, a_at + c, CHANNELS, filters, b_at, width)
+                b_at += pair
+            tile_store(total, sums, to, row)
