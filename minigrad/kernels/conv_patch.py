@@ -1,7 +1,8 @@
 """Patches: the values under all taps of a filter side by side, for each pixel of a band.
 
 What a filter row sees is a run in the window, and a patch is all of a pixel's runs in one row. It
-fills vectors where runs do not, and is read in one direction.
+fills vectors where runs do not, and is read in one direction. Vectors that lie far apart in the
+window are packed instead, a few at a time.
 """
 
 from minigrad.kernels._jit import body
@@ -44,3 +45,18 @@ def _fill_few(values, seen, count, g, window, plan, patches, to):
                         tile_load(one, values, at + k + p * pixel, 0), patches, to + k + p * row, 0
                     )
             to += window.run
+
+
+@body
+def pack_vectors(values, there, starts, counts, pixel, right, wide, packed):
+    """Copy the next vectors of the window, pixel by pixel."""
+    width = lanes_of(packed)
+    one = tile_zeros(1, 1, packed)
+    to = 0
+    for i in range(counts.size):
+        at = there + starts[i]
+        for _ in range(counts[i]):
+            for v in range(wide):
+                tile_store(tile_load(one, values, at + v * right, 0), packed, to + v * width, 0)
+            at += pixel
+            to += wide * width
