@@ -44,6 +44,7 @@ __all__ = [
     "tile_load_part",
     "tile_multiply",
     "tile_outer",
+    "tile_outer_far",
     "tile_store",
     "tile_store_columns",
     "tile_store_part",
@@ -155,10 +156,7 @@ class _Emitter:
         return self.moved(self.moved(pointer, row, m), ir.Constant(row.type, self.tile.lanes), v)
 
     def hidden(self, pointer: ir.Value) -> ir.Value:
-        """Return a pointer, such that LLVM cannot see from where: it passes through no assembly.
-
-        Else a loop would move one pointer for each row, more than there are registers.
-        """
+        """Return a pointer such that LLVM cannot see where from: it passes through no assembly."""
         same = ir.FunctionType(pointer.type, [pointer.type])
         return self.builder.asm(same, "", "=r,0", [pointer], False)
 
@@ -384,11 +382,28 @@ def tile_outer(typing_context, tile, a, a_at, a_row, b, b_at, b_vector):
 
     Rows of a and vectors of b may lie any distance apart.
     """
+    return _outer(tile, a, b, one_pointer=False)
+
+
+@intrinsic
+def tile_outer_far(typing_context, tile, a, a_at, a_row, b, b_at, b_vector):
+    """Do the same as ``tile_outer`` where a_row is known to no compiler.
+
+    A loop then has one pointer to a, and steps from row to row. Of itself LLVM has a pointer for
+    each row and moves them all, more than there are registers. Where it knows the distances, or
+    sees from where they are, this is slower.
+    """
+    return _outer(tile, a, b, one_pointer=True)
+
+
+def _outer(tile: Any, a: Any, b: Any, one_pointer: bool) -> Any:
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, a_value, a_at, a_row, b_value, b_at, b_vector = args
         to = _Emitter(context, builder, tile)
-        a_start, b_start = to.hidden(to.place(a, a_value, a_at)), to.place(b, b_value, b_at)
+        a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
+        if one_pointer:
+            a_start = to.hidden(a_start)
         b_vectors = [to.load(to.moved(b_start, b_vector, v)) for v in range(tile.vectors)]
         for index, m, v in tile.cells:
             if v == 0:  # each value of a just before its use: all at once would need registers
@@ -462,6 +477,7 @@ if config.DISABLE_JIT:
         tile_load_part,
         tile_multiply,
         tile_outer,
+        tile_outer_far,
         tile_store,
         tile_store_columns,
         tile_store_part,

@@ -81,6 +81,9 @@ def tile_outer(
     return tile + a_values[:, None] * b_values
 
 
+tile_outer_far = tile_outer
+
+
 def tile_by_lane(
     tile: np.ndarray, a: np.ndarray, a_at: int, a_row: int, b: np.ndarray, b_at: int
 ) -> np.ndarray:

@@ -18,7 +18,7 @@ The order of loops, from the outside:
     filters        as many as have their weights in the second cache together
     strips         two at a time: what they see stays in the first cache
     filters        two vectors at a time, one tile
-    taps, channels one column of window values times one row of weights (``tile_outer``)
+    taps, channels one column of window values times one row of weights (``tile_outer_far``)
 
 Where x itself is the window, it comes from memory, and so does out before it is written. Both are
 asked for while the tiles before are summed, for the processor does not foresee where they go on.
@@ -44,7 +44,7 @@ from minigrad.kernels._simd import (
     tile_add,
     tile_load,
     tile_load_columns,
-    tile_outer,
+    tile_outer_far,
     tile_store_columns,
     tile_zeros,
 )
@@ -463,8 +463,8 @@ def _two_strips(
                 write = claim_lines(write, plan.writes, plan.write_step)
                 last = min(first + plan.stretch, stop)
                 for i in range(first, last):
-                    upper = tile_outer(upper, values, upper_at + i, step, weight, k, vector)
-                    lower = tile_outer(lower, values, lower_at + i, step, weight, k, vector)
+                    upper = tile_outer_far(upper, values, upper_at + i, step, weight, k, vector)
+                    lower = tile_outer_far(lower, values, lower_at + i, step, weight, k, vector)
                     k += width
                 first = last
     return upper, lower, read, write
