@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import _pool, conv_lanes_weight, conv_weight_rows
-from minigrad.kernels._ahead import AHEAD, ask, next_lines, plan_ahead
+from minigrad.kernels._ahead import AHEAD, LINE_BYTES, ask, next_lines, plan_ahead
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
 from minigrad.kernels._runs import aligned_empty, copy_run
@@ -48,14 +48,12 @@ from minigrad.kernels._simd import (
     lanes_of,
     tile_add,
     tile_load,
-    tile_load_columns,
     tile_outer,
     tile_store,
-    tile_store_columns,
     tile_zeros,
 )
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
-from minigrad.kernels.conv_patch import fill_patches, pack_vectors
+from minigrad.kernels.conv_patch import copy_cotangents, fill_patches, pack_vectors
 from minigrad.kernels.conv_window import Window, fill_windows, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
@@ -71,6 +69,9 @@ STRETCH = 128
 
 # Pixels that lie farther apart than this share few sets of the first cache.
 FAR_BYTES = 256
+
+# Pixels a multiple of this apart share one set of the first cache, and each has a page of its own.
+PAGE_BYTES = 4096
 
 # Vectors that a block has at most under a filter of one tap; under more, it has one a tap.
 BLOCK = 9
@@ -103,6 +104,7 @@ class Plan(NamedTuple):
     group_blocks: int  # blocks of channels in a group
     row: int  # sums of a filter
     filters: int  # in a group, filled up to whole tiles
+    copied: int  # values from pixel to pixel in copied cotangents; 0: grad_out itself is read
     in_place: int  # 1: sums lie as weight does, but for the order within a block
     slots: int
     block_parts: int
@@ -210,13 +212,16 @@ def _plan(g: Geometry, window: Window, groups: int, dtype: np.dtype) -> Plan:
     size = groups * filters * row * dtype.itemsize
     slots = max(min(CHUNKS, SLOT_BYTES // size, stretches, g.pixels // SLOT_PIXELS), 1)
     slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
+    copied = filters if filters != g.filters else 0
+    if g.F * dtype.itemsize % PAGE_BYTES == 0:
+        copied = filters + LINE_BYTES // dtype.itemsize
     in_place = slots == 1 and filters == g.filters and row == g.groups // groups * g.taps
     block_parts = min(g.groups, chunks_of(CHUNKS, slots))
     filter_parts = min(chunks_of(filters, LINE), chunks_of(CHUNKS, slots * block_parts))
     return Plan(
         stretch, row_stretches, stretches, band, int(patched), row_vectors + 1 | 1, int(packed),
-        tap_rows, row_vectors, g.groups // groups, row, filters, int(in_place), slots, block_parts,
-        filter_parts,
+        tap_rows, row_vectors, g.groups // groups, row, filters, copied, int(in_place), slots,
+        block_parts, filter_parts,
     )  # fmt: skip
 
 
@@ -262,8 +267,8 @@ def _add_chunk(grad_out, x, g, window, plan, stretches, blocks, filters, sums):
         patches = aligned_empty(pixels * plan.patch * width, x)
     if plan.packed:
         packed = aligned_empty(pixels * WIDE * width, x)
-    if plan.filters != g.filters:
-        cotangents = aligned_empty(pixels * plan.filters, x)
+    if plan.copied:
+        cotangents = aligned_empty(pixels * plan.copied, x)
     places = np.empty((3, band), np.intp)
     scratch = Scratch(
         values, patches, packed, cotangents, places[0], places[1], places[2],
@@ -293,11 +298,11 @@ def _add_band(grad_out, x, g, window, plan, first, count, blocks, filters, fresh
     for block in range(blocks[0], blocks[1]):
         group = block // plan.group_blocks
         k, step = first_pixel * g.F + group * g.filters, g.F
-        if plan.filters != g.filters:
+        if plan.copied:
             if group != held:
-                _fill_up(grad_out, k, g, pixels, plan.filters, scratch.cotangents)
+                copy_cotangents(grad_out, k, g, pixels, plan, filters, scratch.cotangents)
                 held = group
-            k, step = 0, plan.filters
+            k, step = 0, plan.copied
         there = top_row * window.width * window.pixel + block * g.channels
         if window.copied:
             there = (block - blocks[0]) * size
@@ -363,17 +368,6 @@ def _place_stretches(g, window, plan, first, count, scratch):
             if oh == g.OH:
                 oh, n = 0, n + 1
     return top_row, row - top_row + (g.KH - 1) * g.dilation_h + 1
-
-
-@body
-def _fill_up(grad_out, at, g, pixels, filters, cotangents):
-    """Copy a group's cotangents from ``at`` on, and fill up each pixel's with zeros."""
-    width = lanes_of(cotangents)
-    one = tile_zeros(1, 1, cotangents)
-    for p in range(pixels):
-        for f in range(0, filters, width):
-            held = tile_load_columns(one, grad_out, at + p * g.F + f, 0, g.filters - f)
-            tile_store_columns(held, cotangents, p * filters + f, 0, filters - f)
 
 
 @body

@@ -2,11 +2,19 @@
 
 What a filter row sees is a run in the window, and a patch is all of a pixel's runs in one row. It
 fills vectors where runs do not, and is read in one direction. Vectors that lie far apart in the
-window are packed instead, a few at a time.
+window are packed instead, a few at a time. Cotangents are copied where a pixel's filters fill no
+whole tiles, or where pixels would share a set of the first cache.
 """
 
 from minigrad.kernels._jit import body
-from minigrad.kernels._simd import lanes_of, tile_load, tile_store, tile_zeros
+from minigrad.kernels._simd import (
+    lanes_of,
+    tile_load,
+    tile_load_columns,
+    tile_store,
+    tile_store_columns,
+    tile_zeros,
+)
 
 # Patches that are filled at once, run by run: they should stay in the first cache.
 FEW_PATCHES = 16
@@ -60,3 +68,14 @@ def pack_vectors(values, there, starts, counts, pixel, right, wide, packed):
                 tile_store(tile_load(one, values, at + v * right, 0), packed, to + v * width, 0)
             at += pixel
             to += wide * width
+
+
+@body
+def copy_cotangents(grad_out, at, g, pixels, plan, filters, cotangents):
+    """Copy a part of a group's cotangents, and fill up each pixel's with zeros."""
+    width = lanes_of(cotangents)
+    one = tile_zeros(1, 1, cotangents)
+    for p in range(pixels):
+        for f in range(filters[0], filters[1], width):
+            held = tile_load_columns(one, grad_out, at + p * g.F + f, 0, g.filters - f)
+            tile_store_columns(held, cotangents, p * plan.copied + f, 0, plan.filters - f)
