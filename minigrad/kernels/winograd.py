@@ -58,7 +58,13 @@ from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS
-from minigrad.kernels.winograd_tiles import Taps, transform_filters, transform_patches, write_row
+from minigrad.kernels.winograd_tiles import (
+    LOW,
+    Taps,
+    transform_filters,
+    transform_patches,
+    write_row,
+)
 
 # Patches and sums of a block of tiles should stay in the second cache.
 BLOCK_BYTES = 512 * 1024
@@ -72,9 +78,8 @@ BLOCK_COST = 8
 # Channels in a chunk of filters.
 CHANNELS = 16
 
-# A tile of registers may be lower than a full one, where that leaves less of it empty. For a vector
-# of filters without a partner it is higher: the fewer times is that vector read.
-LOW = (ROWS + 2) // 2
+# For a vector of filters without a partner a tile of registers is higher than a full one: the fewer
+# times is that vector read.
 ALONE = 2 * LOW
 
 

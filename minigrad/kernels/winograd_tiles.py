@@ -11,6 +11,7 @@ from minigrad.kernels._bits import tile_keep_marked_part
 from minigrad.kernels._jit import body
 from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
+    ROWS,
     lanes,
     lanes_of,
     tile_add,
@@ -23,6 +24,9 @@ from minigrad.kernels._simd import (
 from minigrad.kernels._simd_transpose import tile_transpose
 from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.winograd_matrices import TAPS, transform
+
+# A tile of registers may be lower than a full one, where that leaves less of it empty.
+LOW = (ROWS + 2) // 2
 
 # The lanes of a vector, as the compiler needs them to transpose tiles.
 LANES = lanes(np.float32)

@@ -42,7 +42,13 @@ from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS
-from minigrad.kernels.winograd_tiles import Taps, transform_filters, transform_patches, write_row
+from minigrad.kernels.winograd_tiles import (
+    LOW,
+    Taps,
+    transform_filters,
+    transform_patches,
+    write_row,
+)
 
 # With so many tiles, channels and vectors of filters the matrices take 600 KB each, a point of them
 # 16 KB.
@@ -52,9 +58,6 @@ BLOCK = 2 * VECTORS
 
 # Into at least how many chunks the work is cut, if need be by smaller blocks of filters.
 CHUNKS = 8
-
-# A tile of registers may be lower than a full one, where that leaves less of it empty.
-LOW = (ROWS + 2) // 2
 
 
 class Plan(NamedTuple):

@@ -60,9 +60,7 @@ def grad_input(
     """Return the gradient of x, plus those values of ``other`` whose bits in ``mask`` are set."""
     x, weight, *_ = ctx.saved
     with conv_choice.asking(ctx.algorithm):
-        return kernels.conv2d_grad_input(
-            grad_out, weight, x.shape, *ctx.geometry, other, mask
-        )  # fmt: skip
+        return kernels.conv2d_grad_input(grad_out, weight, x.shape, *ctx.geometry, other, mask)
 
 
 def grad_parameters(ctx: Any, grad_out: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:

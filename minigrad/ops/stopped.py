@@ -19,7 +19,7 @@ class Promised(NDArrayOperatorsMixin):
 
     def array(self) -> np.ndarray:
         """Make the array."""
-        raise NotImplementedError
+        raise NotImplementedError("a Promised says in array() what it stands for")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.array()
@@ -52,9 +52,8 @@ class Stopped(Promised):
         return self.grad_out.shape
 
     def array(self) -> np.ndarray:
-        return kernels.relu_backward(
-            self.grad_out, self.mask, channels_last_order(self.grad_out.ndim)
-        )  # fmt: skip
+        order = channels_last_order(self.grad_out.ndim)
+        return kernels.relu_backward(self.grad_out, self.mask, order)
 
 
 def stopped(grad_out: np.ndarray, mask: np.ndarray) -> Any:
