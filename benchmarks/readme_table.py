@@ -22,8 +22,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from minigrad.bench.report import read, seconds_text
+from minigrad.bench.report import read
 from minigrad.bench.statistics import geometric_mean
+from minigrad.bench.text import seconds_text
 
 BEGIN, END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
 README = Path(__file__).resolve().parents[1] / "README.md"

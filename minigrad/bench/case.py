@@ -80,7 +80,8 @@ class Case:
     flops : int
         Multiplications and additions that the definition asks for, whatever an algorithm saves.
     bytes : int
-        Every input read once and every output written once.
+        Every output written once and every input read once, or twice where the first values can
+        be written only when all have been read.
     group : str
         Whose geometric mean it belongs to.
     whole : bool

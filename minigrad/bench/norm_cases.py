@@ -21,6 +21,10 @@ EPS = 1e-5
 _KINDS = ("batch_norm", "batch_norm_relu", "batch_norm_add_relu")
 NORMS = tuple(f"{kind}_{way}" for kind in _KINDS for way in ("training", "backward"))
 
+# Arrays as large as x that each kind moves. What it divides by, or takes away, is known only when
+# x, and backward the cotangent, have been read to their ends; then they are read again.
+_MOVED = {"training": 3, "backward": 5}
+
 _GROUPS = {
     "batch_norm": "batch norm", "batch_norm_relu": "BN+ReLU", "batch_norm_add_relu": "BN+add+ReLU",
 }  # fmt: skip
@@ -55,7 +59,7 @@ def norm_case(name: str, text: str, rival: Rival | None = None) -> Case:
 
         return Work(ours | others, expected)
 
-    arrays = (2 if way == "training" else 3) + (kind == "batch_norm_add_relu")
+    arrays = _MOVED[way] + (kind == "batch_norm_add_relu")
     size = math.prod(shape)
     group = sized(_GROUPS[kind], size)
     clips = kind != "batch_norm"

@@ -18,6 +18,9 @@ _SMALL = 0.01
 
 _NOTHING: dict[str, Any] = {"calls": 0, "seconds": 0.0, "flops": 0, "bytes": 0}
 
+# Calls, flops and bytes of one of them, seconds of all.
+Work = tuple[int, int, int, float]
+
 
 def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
     """Run a warm call some times and account for its time.
@@ -28,17 +31,20 @@ def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
         ``seconds`` of one call, ``outside``, those in no kernel, and for each kernel in
         ``kernels``, the longest first: ``calls``, ``seconds``, ``loops`` (seconds of each compiled
         loop; the rest of the kernel's time is Python's), ``flops`` as the definition asks for
-        them, and ``bytes``, every array of a kernel moved once.
+        them, ``bytes``, every array of a kernel moved once, and the same for each amount of work
+        apart in ``works``: lists of calls, flops and bytes of one of them, and seconds of all.
     """
     found: dict[str, dict[str, Any]] = {}
 
     def tell(watched: Any) -> None:
-        mine = found.setdefault(watched.name, dict(_NOTHING, loops=Counter()))
+        mine = found.setdefault(watched.name, dict(_NOTHING, loops=Counter(), works={}))
+        flops, moved = _flops(watched), _bytes((*watched.args, watched.result))
         mine["calls"] += 1
         mine["seconds"] += watched.seconds
-        mine["flops"] += _flops(watched)
-        mine["bytes"] += _bytes((*watched.args, watched.result))
+        mine["flops"] += flops
+        mine["bytes"] += moved
         mine["loops"].update(watched.loops)
+        mine["works"].setdefault((flops, moved), []).append(watched.seconds)
 
     call()
     with kernels.watch_kernels(tell):
@@ -51,6 +57,10 @@ def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
         for key in ("seconds", "flops", "bytes"):
             mine[key] /= calls
         mine["loops"] = {name: spent / calls for name, spent in mine["loops"].most_common()}
+        mine["works"] = [
+            (len(times) // calls, *work, sum(times) / calls)
+            for work, times in mine["works"].items()
+        ]
     longest = sorted(found, key=lambda name: -found[name]["seconds"])
     inside = sum(mine["seconds"] for mine in found.values())
     return {

@@ -1,7 +1,6 @@
 """Results as text and as JSON."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from minigrad.bench.limits import Roofs
 from minigrad.bench.profile import profile_lines
 from minigrad.bench.statistics import Ratio, geometric_mean
 from minigrad.bench.targets import target_lines
+from minigrad.bench.text import seconds_text, three_digits
 from minigrad.core.errors import DataError
 from minigrad.io.atomic import atomic_write
 
@@ -21,7 +21,7 @@ __all__ = [
     "heading",
     "read",
     "row_lines",
-    "seconds_text",
+    "whole",
     "write",
     "wrong_rows",
 ]
@@ -32,20 +32,6 @@ FORMAT = 2
 
 # A little above the roof is noise; more is a wrong count, or an algorithm that multiplies less.
 _ABOVE = 1.05
-
-
-def seconds_text(seconds: float) -> str:
-    """A time with three digits, in the unit that suits it."""
-    for unit, size in (("s ", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size or unit == "us":
-            return f"{_three_digits(seconds / size)} {unit}"
-    raise AssertionError("the last unit takes every time")
-
-
-def _three_digits(value: float) -> str:
-    """12.3, not 12.3456 and not 1.23e+01."""
-    before_point = math.floor(math.log10(value)) + 1 if value > 0 else 1
-    return f"{value:.{max(0, 3 - max(before_point, 1))}f}"
 
 
 def heading(environment: dict[str, Any], roofs: Roofs, threads: int) -> str:
@@ -86,12 +72,12 @@ def _figures_text(row: Row, figures: dict[str, Any]) -> str:
     ]
     if "flops_per_second" in figures:
         rate, part = figures["flops_per_second"], figures["of_peak"]
-        parts.append(f"{_three_digits(rate / 1e9)} GFLOP/s, {part:.0%} of peak")
+        parts.append(f"{three_digits(rate / 1e9)} GFLOP/s, {part:.0%} of peak")
     if "bytes_per_second" in figures:
         rate, part = figures["bytes_per_second"], figures["of_copy"]
-        parts.append(f"{_three_digits(rate / 1e9)} GB/s, {part:.0%} of copy")
+        parts.append(f"{three_digits(rate / 1e9)} GB/s, {part:.0%} of copy")
     if "images_per_second" in figures:
-        parts.append(f"{_three_digits(figures['images_per_second'])} img/s")
+        parts.append(f"{three_digits(figures['images_per_second'])} img/s")
     if figures["rise"] is not None:
         parts.append(f"memory +{figures['rise'] / 1e6:.0f} MB")
     if figures["peak"] is not None:
@@ -102,11 +88,20 @@ def _figures_text(row: Row, figures: dict[str, Any]) -> str:
     return "  ".join(part for part in parts if part)
 
 
+def whole(record: dict[str, Any]) -> str:
+    """The report of a run, as it was printed while the run went on."""
+    roofs = Roofs.read(record["roofs"])
+    lines = [heading(record["environment"], roofs, record["settings"]["threads"])]
+    for row in record["rows"]:
+        lines += ["", *row_lines(row, roofs)]
+    return "\n".join([*lines, "", *closing(record)]) + "\n"
+
+
 def closing(record: dict[str, Any]) -> Iterator[str]:
     """What the rows say together, and what has to be said aloud about them."""
     rows = record["rows"]
     yield from _means(rows)
-    yield from target_lines(rows)
+    yield from target_lines(rows, Roofs.read(record["roofs"]))
     yield from _winograd_errors(rows)
     for row, name in wrong_rows(rows):
         yield f"WRONG RESULT: {name} in {row['name']}"
@@ -195,11 +190,12 @@ def _by_winograd(row: Row, name: str) -> bool:
 
 
 def write(record: dict[str, Any], path: Path) -> None:
-    """Write a run as JSON, whole or not at all."""
+    """Write a run as JSON, and the report beside it as text, each whole or not at all."""
     text = json.dumps(record, indent=1, allow_nan=False)  # no Infinity: it is no JSON
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write(text.encode() + b"\n")
+    for place, content in ((path, text + "\n"), (path.with_suffix(".txt"), whole(record))):
+        with atomic_write(place) as file:
+            file.write(content.encode())
 
 
 def read(path: Path) -> dict[str, Any]:

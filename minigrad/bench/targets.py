@@ -1,4 +1,4 @@
-"""What minigrad wants to reach against torch, and which of it a run has reached.
+"""What minigrad wants to reach against torch, which of it a run has reached, and why not more.
 
 Ratios only: milliseconds belong to a machine.
 """
@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from minigrad.bench.against import CHANNELS_LAST, COMPILED, DEFAULT
+from minigrad.bench.limits import Roofs
+from minigrad.bench.reasons import bandwidth_reasons, ratio_reasons
 from minigrad.bench.statistics import geometric_mean
 
 __all__ = ["TARGETS", "Target", "target_lines"]
@@ -59,57 +61,66 @@ TARGETS = (
 # The part of the speed of a copy that large arrays have to reach.
 _OF_COPY = 0.7
 
-# How a line begins whose rows were not measured.
-_ABSENT = "absent"
+# How a line begins that judges.
+_MET, _MISSED = "met   ", "MISSED"
 
 
-def target_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Say of each target that the rows can judge whether it is met; first how many are."""
-    told = [line for target in TARGETS for line in _judged(target, rows)]
+def target_lines(rows: Sequence[dict[str, Any]], roofs: Roofs) -> Iterator[str]:
+    """Say of each target that the rows can judge whether it is met; first how many are.
+
+    Below a missed one stand the rows that miss it, with what the roofs allow.
+    """
+    told = [line for target in TARGETS for line in _judged(target, rows, roofs)]
     told += [line for group in _MEMORY_BOUND for line in _bandwidth(f"{group}, large arrays", rows)]
     told += [line for row in rows for line in _memory(row)]
-    judged = [line for line in told if not line.startswith(_ABSENT)]
+    met = sum(line.startswith(_MET) for line in told)
+    missed = sum(line.startswith(_MISSED) for line in told)
     if told:
-        met = sum(line.startswith("met") for line in judged)
-        yield f"targets: {met} of {len(judged)} met"
+        yield f"targets: {met} of {met + missed} met"
         yield from (f"  {line}" for line in told)
 
 
-def _judged(target: Target, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _judged(target: Target, rows: Sequence[dict[str, Any]], roofs: Roofs) -> Iterator[str]:
     members = [
-        row["ratios"]
+        row
         for row in rows
         if row["group"] == target.work or fnmatch.fnmatchcase(row["name"], target.work)
     ]
-    ratios = [found[target.rival]["value"] for found in members if target.rival in found]
+    compared = [row for row in members if target.rival in row["ratios"]]
     asked = f"{target.work} against {target.rival}: {target.mean:g}"
     if target.least:
         asked += f", in every row {target.least:g}"
-    if ratios:
+    if compared:
+        ratios = [row["ratios"][target.rival]["value"] for row in compared]
         mean, least = geometric_mean(ratios), min(ratios)
         found = f"{mean:.2f}, least {least:.2f}" if target.least else f"{mean:.2f}"
-        verdict = "met   " if mean >= target.mean and least >= target.least else "MISSED"
-        yield f"{verdict} {asked} wanted, {found} found"
-    elif target.rival == COMPILED and any(CHANNELS_LAST in found for found in members):
+        met = mean >= target.mean and least >= target.least
+        yield f"{_MET if met else _MISSED} {asked} wanted, {found} found"
+        if not met:
+            # Where the mean is missed, all rows below it count; else those below the least.
+            wanted = target.mean if mean < target.mean else target.least
+            yield from ratio_reasons(compared, target.rival, wanted, roofs)
+    elif target.rival == COMPILED and any(CHANNELS_LAST in row["ratios"] for row in members):
         yield (
-            f"{_ABSENT} {asked} wanted, not measured here: run 'minigrad bench models --against "
+            f"absent {asked} wanted, not measured here: run 'minigrad bench models --against "
             "torch --torch-compile --minutes 15'"
         )
 
 
 def _bandwidth(group: str, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Arrays that no cache holds go by at a good part of the speed of a copy."""
-    parts = [
-        row["contenders"]["minigrad"]["of_copy"]
-        for row in rows
-        if row["group"] == group and "of_copy" in row["contenders"]["minigrad"]
+    members = [
+        row for row in rows if row["group"] == group and "of_copy" in row["contenders"]["minigrad"]
     ]
-    if parts:
-        verdict = "met   " if geometric_mean(parts) >= _OF_COPY else "MISSED"
+    if members:
+        found = geometric_mean([row["contenders"]["minigrad"]["of_copy"] for row in members])
+        met = found >= _OF_COPY
         yield (
-            f"{verdict} {group}, of the speed of a copy: {_OF_COPY:.0%} wanted, "
-            f"{geometric_mean(parts):.0%} found"
+            f"{_MET if met else _MISSED} {group}, of the speed of a copy: {_OF_COPY:.0%} wanted, "
+            f"{found:.0%} found"
         )
+        if not met:
+            yield from bandwidth_reasons(members, _OF_COPY)
 
 
 def _memory(row: dict[str, Any]) -> Iterator[str]:
@@ -118,5 +129,5 @@ def _memory(row: dict[str, Any]) -> Iterator[str]:
     theirs = [rise for name, rise in rises.items() if name.startswith("torch") and rise]
     if row["profile"] and rises["minigrad"] and theirs:
         ours, least = rises["minigrad"] / 1e6, min(theirs) / 1e6
-        verdict = "met   " if ours <= least else "MISSED"
+        verdict = _MET if ours <= least else _MISSED
         yield f"{verdict} memory of {row['name']}: {least:.0f} MB wanted, {ours:.0f} MB found"

@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
     add("--minutes", type=float, default=5.0, metavar="X", help="begin no case later (default 5)")
     add("--rounds", type=int, metavar="N", help="of each case (default as many as fit)")
     add("--memory", action=argparse.BooleanOptionalAction, default=True, help="measure memory too")
-    add("--out", type=Path, metavar="DIR", help="for bench.json and roofline.png")
+    add("--out", type=Path, metavar="DIR", help="for bench.json, bench.txt and roofline.png")
     add("--compare", type=Path, metavar="JSON", help="an earlier bench.json")
     parser.set_defaults(run=run)
 
@@ -137,7 +137,7 @@ def _write(options: argparse.Namespace, record: dict[str, Any]) -> None:
             return
         folder = Path("runs") / "bench"
     report.write(record, folder / "bench.json")
-    written = [str(folder / "bench.json")]
+    written = [str(folder / "bench.json"), str(folder / "bench.txt")]
     if "roofline" in (options.suites or _SUITES):
         roofline.draw(record, folder / "roofline.png")
         written.append(str(folder / "roofline.png"))

@@ -129,8 +129,16 @@ def test_flops_and_bytes_are_those_of_the_definition():
     assert case.flops == 2 * 128 * 32 * 32 * 16 * 16 * 9
     assert case.bytes == 4 * (2 * 128 * 16 * 32 * 32 + 16 * 16 * 9)
     assert kernel_case("relu_forward", "2x3x4x8").bytes == 4 * 192 * 2 + 24
-    assert step_case("forward", "bn_relu,2x3x4x8").bytes == 4 * 192 * 2
-    assert kernel_case("batch_norm_add_relu_backward", "2x3x4x8").bytes == 4 * 192 * 4
+    assert step_case("forward", "upsample,2x3x4x8").bytes == 4 * 192 * (1 + 4)
+
+
+def test_batch_norm_reads_twice():
+    x = 4 * 192
+    assert kernel_case("batch_norm_training", "2x3x4x8").bytes == x * (2 + 1)
+    assert step_case("forward", "bn_relu,2x3x4x8").bytes == x * (2 + 1)
+    assert kernel_case("batch_norm_add_relu_training", "2x3x4x8").bytes == x * (2 + 1 + 1)
+    assert kernel_case("batch_norm_backward", "2x3x4x8").bytes == x * (2 + 2 + 1)
+    assert kernel_case("batch_norm_add_relu_backward", "2x3x4x8").bytes == x * (2 + 2 + 1 + 1)
 
 
 def test_algorithms_compete_where_they_can():

@@ -14,6 +14,7 @@ from minigrad.bench.case import Case, Work
 from minigrad.bench.limits import Roofs
 from minigrad.bench.suites import find_case
 from minigrad.bench.targets import target_lines
+from minigrad.bench.text import seconds_text
 from minigrad.core.errors import DataError
 from minigrad.kernels._jit import Kernel
 
@@ -106,7 +107,7 @@ def test_the_text_of_a_row(record):
     [(1.234, "1.23 s "), (0.0123, "12.3 ms"), (4.56e-4, "456 us"), (7.89e-9, "0.01 us")],
 )
 def test_times_have_three_digits(seconds, text):
-    assert report.seconds_text(seconds) == text
+    assert seconds_text(seconds) == text
 
 
 def test_what_must_be_said_aloud(record):
@@ -172,6 +173,10 @@ def test_the_time_of_a_network_is_accounted_for():
         for s in (1, 2, 4)
     )
     assert 0 < sum(conv["loops"].values()) < conv["seconds"]
+    works = conv["works"]
+    assert sum(calls for calls, *_ in works) == conv["calls"]
+    assert sum(calls * flops for calls, flops, *_ in works) == conv["flops"]
+    assert sum(seconds for *_, seconds in works) == pytest.approx(conv["seconds"])
     text = "\n".join(report.row_lines(row, ROOFS))
     assert "of minigrad's" in text
     assert "conv2d_forward, 19 calls, " in text
@@ -249,28 +254,30 @@ def test_targets_are_judged(record):
     rows[3]["name"], rows[3]["profile"] = "both:50", {"kernels": {}}
     rows[3]["contenders"]["minigrad"]["rise"] = 3_000_000
     rows[3]["contenders"]["torch"]["rise"] = 2_000_000
-    assert list(target_lines(rows)) == [
+    lines = list(target_lines(rows, ROOFS))
+    assert lines.pop(2).startswith("    0.80 conv2d_grad_input:2x16x8x8,16x3x3,p1: ")
+    assert lines == [
         "targets: 1 of 3 met",
         "  MISSED conv 3x3 stride 1 against torch channels_last: 1.15, in every row 0.9 wanted, "
         "1.26, least 0.80 found",
         "  met    both:* against torch: 1 wanted, 2.00 found",
         "  MISSED memory of both:50: 2 MB wanted, 3 MB found",
     ]
-    assert list(target_lines(record["rows"])) == []
+    assert list(target_lines(record["rows"], ROOFS)) == []
 
 
 def test_a_target_that_takes_a_compiler_says_how_it_is_measured(record):
     rows = copy.deepcopy(record["rows"][:1])
     rows[0]["name"] = "grad:resnet18,16x3x224x224"
     rival(rows[0], [3 * t for t in rows[0]["contenders"]["minigrad"]["samples"]])
-    lines = list(target_lines(rows))
+    lines = list(target_lines(rows, ROOFS))
     assert lines[-1] == (
         "  absent grad:* against torch.compile: 1, in every row 1 wanted, not measured here: run "
         "'minigrad bench models --against torch --torch-compile --minutes 15'"
     )
     judged = len(lines) - 2
     rival(rows[0], rows[0]["contenders"]["minigrad"]["samples"], "torch.compile")
-    assert f"targets: {judged + 1} of {judged + 1} met" in list(target_lines(rows))
+    assert f"targets: {judged + 1} of {judged + 1} met" in list(target_lines(rows, ROOFS))
 
 
 def test_large_arrays_are_held_against_a_copy(record):
@@ -280,7 +287,7 @@ def test_large_arrays_are_held_against_a_copy(record):
         rows[0]["contenders"]["minigrad"]["of_copy"] = part
         assert (
             f"  {verdict} max pool, large arrays, of the speed of a copy: 70% wanted, 70% found"
-            in list(target_lines(rows))
+            in list(target_lines(rows, ROOFS))
         )
 
 

@@ -1,0 +1,94 @@
+"""Why a target was missed: what the roofs allow, and where the rest of the time goes.
+
+The roof of a call is the time its multiplications take at the measured peak, or its bytes at the
+speed of a copy, whichever is longer. Winograd multiplies less than the definition asks for, so its
+calls may be faster than that; then they count as they are.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from minigrad.bench.limits import Roofs
+from minigrad.bench.text import seconds_text
+
+__all__ = ["bandwidth_reasons", "least_seconds", "ratio_reasons"]
+
+Row = dict[str, Any]
+
+_TOLD = 3  # rows of a target
+_PARTS = 5  # parts of a network's time
+
+
+def ratio_reasons(rows: Sequence[Row], rival: str, wanted: float, roofs: Roofs) -> Iterator[str]:
+    """Tell of the rows furthest below a ratio what they take, what is wanted, and what could be."""
+    short = [row for row in rows if row["ratios"][rival]["value"] < wanted]
+    short.sort(key=lambda row: row["ratios"][rival]["value"])
+    for row in short[:_TOLD]:
+        yield _row_reason(row, rival, wanted, roofs)
+        if row["profile"]:
+            yield f"    {_gaps_text(row['profile'], roofs)}"
+    if len(short) > _TOLD:
+        yield f"  and {len(short) - _TOLD} more below {wanted:g}"
+
+
+def bandwidth_reasons(rows: Sequence[Row], wanted: float) -> Iterator[str]:
+    """Tell of the rows that move their bytes too slowly at what part of a copy they do."""
+    for row in rows:
+        figures = row["contenders"]["minigrad"]
+        if figures["of_copy"] < wanted:
+            yield (
+                f"  {row['name']}: {figures['bytes_per_second'] / 1e9:.1f} GB/s, "
+                f"{figures['of_copy']:.0%} of a copy of as many bytes"
+            )
+
+
+def _row_reason(row: Row, rival: str, wanted: float, roofs: Roofs) -> str:
+    ours, theirs = row["contenders"]["minigrad"], row["contenders"][rival]
+    goal = theirs["median"] / wanted
+    told = (
+        f"  {row['ratios'][rival]['value']:.2f} {row['name']}: "
+        f"{_time(ours['median'])}, {_time(goal)} wanted"
+    )
+    if "of_peak" in ours:
+        told += f"; {ours['of_peak']:.0%} of peak, {rival} {theirs['of_peak']:.0%}"
+    elif "of_copy" in ours:
+        told += f"; {ours['of_copy']:.0%} of a copy, {rival} {theirs['of_copy']:.0%}"
+    least = least_seconds(row, roofs)
+    if 0 < least < ours["median"]:
+        told += f"; {_time(least)} with all that is slower at its roof"
+        if least > goal:
+            told += ", so the rest has to come from what is above the roof already"
+    return told
+
+
+def least_seconds(row: Row, roofs: Roofs) -> float:
+    """What a row would take if all in it that is slower than its roof reached it; 0 without one."""
+    seconds: float = row["contenders"]["minigrad"]["median"]
+    if row["profile"]:
+        return seconds - sum(gap for gap, _ in _gaps(row["profile"], roofs))
+    return min(seconds, _roof(row["flops"], row["bytes"], roofs))
+
+
+def _roof(flops: int, moved: int, roofs: Roofs) -> float:
+    return max(flops / roofs.flops, moved / roofs.bandwidth(moved) if moved else 0.0)
+
+
+def _gaps(profile: dict[str, Any], roofs: Roofs) -> list[tuple[float, str]]:
+    """How many seconds each kernel takes beyond its roof, and its name; the most first."""
+    found = [(profile["outside"], "outside kernels")]
+    for name, mine in profile["kernels"].items():
+        gaps = [
+            max(0.0, seconds - calls * _roof(flops, moved, roofs))
+            for calls, flops, moved, seconds in mine["works"]
+        ]
+        found.append((sum(gaps), name))
+    return sorted(found, reverse=True)
+
+
+def _gaps_text(profile: dict[str, Any], roofs: Roofs) -> str:
+    parts = [f"{name} {_time(gap)}" for gap, name in _gaps(profile, roofs)[:_PARTS] if gap > 0]
+    return f"slower than the roofs by {', '.join(parts)}"
+
+
+def _time(seconds: float) -> str:
+    return seconds_text(seconds).strip()

@@ -1,0 +1,95 @@
+"""What the report says below a target that was missed."""
+
+import pytest
+
+from minigrad.bench.limits import Roofs
+from minigrad.bench.reasons import bandwidth_reasons, least_seconds, ratio_reasons
+
+ROOFS = Roofs(1e12, {1 << 20: 1e11, 1 << 27: 2e10})
+
+
+def made(name, ours, theirs, flops=0, moved=0, profile=None):
+    """A row whose contenders took so many seconds."""
+    row = {"name": name, "flops": flops, "bytes": moved, "profile": profile, "contenders": {}}
+    for contender, seconds in (("minigrad", ours), ("torch", theirs)):
+        row["contenders"][contender] = figures = {"median": seconds}
+        if flops:
+            figures["of_peak"] = flops / seconds / 1e12
+        if moved:
+            figures["bytes_per_second"] = moved / seconds
+            figures["of_copy"] = moved / seconds / ROOFS.bandwidth(moved)
+    row["ratios"] = {"torch": {"value": theirs / ours}}
+    return row
+
+
+def test_a_product_is_held_against_the_peak():
+    row = made("conv", 4e-3, 3e-3, flops=2 * 10**9, moved=1 << 20)
+    assert list(ratio_reasons([row], "torch", 1.0, ROOFS)) == [
+        "  0.75 conv: 4.00 ms, 3.00 ms wanted; 50% of peak, torch 67%; 2.00 ms with all that is "
+        "slower at its roof"
+    ]
+
+
+def test_a_pass_over_memory_is_held_against_a_copy():
+    row = made("pass", 4e-2, 3e-2, moved=1 << 28)
+    assert list(ratio_reasons([row], "torch", 1.0, ROOFS)) == [
+        "  0.75 pass: 40.0 ms, 30.0 ms wanted; 34% of a copy, torch 45%; 13.4 ms with all that is "
+        "slower at its roof"
+    ]
+    assert list(bandwidth_reasons([row], 0.7)) == [
+        "  pass: 6.7 GB/s, 34% of a copy of as many bytes"
+    ]
+    assert list(bandwidth_reasons([row], 0.3)) == []
+
+
+def test_what_multiplies_less_counts_as_it_is():
+    row = made("winograd", 1e-3, 1.2e-3, flops=2 * 10**9)
+    assert least_seconds(row, ROOFS) == 1e-3
+    assert list(ratio_reasons([row], "torch", 1.4, ROOFS)) == [
+        "  1.20 winograd: 1.00 ms, 857 us wanted; 200% of peak, torch 167%"
+    ]
+
+
+def test_a_row_without_roofs_tells_its_times():
+    row = made("engine", 2e-6, 1e-6)
+    assert list(ratio_reasons([row], "torch", 1.0, ROOFS)) == [
+        "  0.50 engine: 2.00 us, 1.00 us wanted"
+    ]
+
+
+@pytest.fixture
+def network():
+    """Of 100 ms: 40 at half the peak, 20 above it, 24 at a quarter of a copy, 16 outside."""
+    kernels = {
+        "conv2d_forward": {"works": [(2, 10**10, 1 << 20, 0.04), (1, 3 * 10**10, 1 << 20, 0.02)]},
+        "add": {"works": [(4, 0, 15 * 10**7 // 5, 0.024)]},
+    }
+    return lambda theirs: made(
+        "grad:net", 0.1, theirs, profile={"outside": 0.016, "kernels": kernels}
+    )
+
+
+def test_a_network_is_accounted_for_call_by_call(network):
+    moved = 4 * (3 * 10**7) / ROOFS.bandwidth(3 * 10**7)
+    assert least_seconds(network(0.1), ROOFS) == pytest.approx(0.02 + 0.02 + moved)
+    told = list(ratio_reasons([network(0.15)], "torch", 2.0, ROOFS))
+    assert told == [
+        "  1.50 grad:net: 100 ms, 75.0 ms wanted; 46.0 ms with all that is slower at its roof",
+        "    slower than the roofs by conv2d_forward 20.0 ms, add 18.0 ms, outside kernels 16.0 ms",
+    ]
+
+
+def test_a_network_that_the_roofs_keep_from_its_target(network):
+    told = list(ratio_reasons([network(0.08)], "torch", 2.0, ROOFS))
+    assert told[0] == (
+        "  0.80 grad:net: 100 ms, 40.0 ms wanted; 46.0 ms with all that is slower at its roof, so "
+        "the rest has to come from what is above the roof already"
+    )
+
+
+def test_the_worst_rows_are_told_and_the_others_counted():
+    rows = [made(f"row {i}", 1.0, 0.1 * i) for i in range(1, 7)] + [made("good", 1.0, 2.0)]
+    told = list(ratio_reasons(rows, "torch", 1.0, ROOFS))
+    assert [line.split(":")[0] for line in told] == [
+        "  0.10 row 1", "  0.20 row 2", "  0.30 row 3", "  and 3 more below 1",
+    ]  # fmt: skip
