@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad import kernels
 
-__all__ = ["Roofs", "measure_copy", "measure_peak", "measure_roofs"]
+__all__ = ["Roofs", "measure_copy", "measure_peak", "measure_roofs", "times"]
 
 # Bytes of the array that is copied: from the first cache to far outside of the last of most.
 SIZES = (16 << 10, 128 << 10, 1 << 20, 8 << 20, 32 << 20, 128 << 20)
@@ -83,18 +83,19 @@ def measure_copy(size: int, repeat: int = 9) -> float:
     return 2 * size * calls / _median(copies, repeat)
 
 
-def _times(call: Callable[[], Any], repeat: int) -> list[float]:
-    times = []
+def times(call: Callable[[], Any], repeat: int) -> list[float]:
+    """Return the seconds of each of some calls."""
+    found = []
     for _ in range(repeat):
         start = time.perf_counter()
         call()
-        times.append(time.perf_counter() - start)
-    return times
+        found.append(time.perf_counter() - start)
+    return found
 
 
 def _best(call: Callable[[], Any], repeat: int) -> float:
-    return min(_times(call, repeat))
+    return min(times(call, repeat))
 
 
 def _median(call: Callable[[], Any], repeat: int) -> float:
-    return statistics.median(_times(call, repeat))
+    return statistics.median(times(call, repeat))
