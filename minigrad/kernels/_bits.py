@@ -2,7 +2,7 @@
 
 A comparison of vectors yields a vector of bits, which in memory is the mask itself: the lowest bit
 of the first byte belongs to the first element. The compiler does not find this in a loop over
-bits, so two intrinsics say it; the loops around them take runs of any length.
+bits, so intrinsics say it; the loops around them take runs of any length.
 
 Arrays are flat. The first element of x belongs to the first bit of the mask.
 """
@@ -15,14 +15,23 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from minigrad.kernels._ahead import LINE_BYTES, claim_lines
 from minigrad.kernels._jit import body
+from minigrad.kernels._simd import Tile, lanes, tile_load, tile_store
 
 __all__ = [
+    "MARKS",
+    "claim_marks",
+    "claims",
+    "is_marked",
+    "keep_last_positive",
     "keep_marked",
     "keep_positive",
     "tile_keep_marked",
     "tile_keep_marked_part",
     "tile_keep_positive",
+    "tile_mark_positive",
+    "tile_of_marks",
 ]
 
 # Any: the one makes its names while it runs; what the other makes takes one argument less when
@@ -30,71 +39,50 @@ __all__ = [
 config: Any = numba.config
 intrinsic: Any = numba.extending.intrinsic
 
-# Elements of a vector: LLVM splits it where the host's are shorter.
-_LANES = 16
+# Elements of a tile that makes or takes whole bytes of bits, however short vectors are, and whose
+# float32 values fill a line of the cache.
+MARKS = 16
 
-
-class _Emitter:
-    """The instructions that both intrinsics are made of."""
-
-    def __init__(self, context: Any, builder: ir.IRBuilder, dtype: types.Float) -> None:
-        self.context, self.builder = context, builder
-        element = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
-        self.vector, self.bits = ir.VectorType(element, _LANES), ir.IntType(_LANES)
-        self.zeros = ir.Constant(self.vector, None)
-
-    def place(self, kind: types.Array, array: ir.Value, at: ir.Value, item: ir.Type) -> ir.Value:
-        data = self.context.make_array(kind)(self.context, self.builder, array).data
-        return self.builder.bitcast(self.builder.gep(data, [at]), item.as_pointer())
-
-    def values(self, kind: types.Array, array: ir.Value, at: ir.Value) -> ir.Value:
-        """Point at the vector that begins with an element."""
-        return self.place(kind, array, at, self.vector)
-
-    def mask(self, kind: types.Array, array: ir.Value, at: ir.Value) -> ir.Value:
-        """Point at the bits of that vector."""
-        byte = self.builder.lshr(at, ir.Constant(at.type, 3))
-        return self.place(kind, array, byte, self.bits)
-
-    def load(self, pointer: ir.Value, alignment: int) -> ir.Value:
-        value = self.builder.load(pointer)
-        value.align = alignment
-        return value
+# How far ahead of what is written memory is claimed: as long as that takes to come.
+_AHEAD = 2_048
 
 
 @intrinsic
-def _keep_positive(typing_context, x, out, mask, at):
-    """Write the elements of one vector that are not <= 0, else 0, and the bits that say which."""
+def tile_of_marks(typing_context, like):
+    """Make a tile of one row of MARKS zeros, with the dtype of an array."""
+    tile = Tile(like.dtype, 1, MARKS // lanes(str(like.dtype)))
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        x_value, out_value, mask_value, at = args
-        to, alignment = _Emitter(context, builder, x.dtype), x.dtype.bitwidth // 8
-        value = to.load(to.values(x, x_value, at), alignment)
-        passed = builder.fcmp_unordered(">", value, to.zeros)  # unordered: a NaN passes
-        kept = builder.select(passed, value, to.zeros)
-        builder.store(kept, to.values(out, out_value, at)).align = alignment
-        bits = builder.bitcast(passed, to.bits)
-        builder.store(bits, to.mask(mask, mask_value, at)).align = 1
-        return context.get_dummy_value()
+        return ir.Constant(context.get_value_type(tile), None)
 
-    return types.void(x, out, mask, types.intp), emit
+    return tile(like), emit
 
 
 @intrinsic
-def _keep_marked(typing_context, x, mask, out, at):
-    """Write the elements of one vector whose bit is set, else 0."""
+def tile_mark_positive(typing_context, tile, mask, at):
+    """Keep what of a tile of marks is not <= 0, and 0 else; write the bits that say which.
+
+    The first element of the tile has bit number ``at``, a whole number of bytes.
+    """
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        x_value, mask_value, out_value, at = args
-        to, alignment = _Emitter(context, builder, x.dtype), x.dtype.bitwidth // 8
-        value = to.load(to.values(x, x_value, at), alignment)
-        bits = to.load(to.mask(mask, mask_value, at), 1)
-        marked = builder.bitcast(bits, ir.VectorType(ir.IntType(1), _LANES))
-        kept = builder.select(marked, value, to.zeros)
-        builder.store(kept, to.values(out, out_value, at)).align = alignment
-        return context.get_dummy_value()
+        result, mask_value, at = args
+        bits, zeros = ir.IntType(MARKS), ir.Constant(tile.vector, None)
+        marks = ir.Constant(bits, 0)
+        for index, _, v in tile.cells:
+            value = builder.extract_value(result, index)
+            passed = builder.fcmp_unordered(">", value, zeros)  # unordered: a NaN passes
+            kept = builder.select(passed, value, zeros)
+            result = builder.insert_value(result, kept, index)
+            mark = builder.bitcast(passed, ir.IntType(tile.lanes))
+            mark = builder.zext(mark, bits) if tile.lanes < MARKS else mark
+            marks = builder.or_(marks, builder.shl(mark, ir.Constant(bits, v * tile.lanes)))
+        data = context.make_array(mask)(context, builder, mask_value).data
+        place = builder.gep(data, [builder.lshr(at, ir.Constant(at.type, 3))])
+        builder.store(marks, builder.bitcast(place, bits.as_pointer())).align = 1
+        return result
 
-    return types.void(x, mask, out, types.intp), emit
+    return tile(tile, mask, types.intp), emit
 
 
 @intrinsic
@@ -178,15 +166,13 @@ def tile_keep_positive(typing_context, tile):
 
 if config.DISABLE_JIT:
 
-    def _keep_positive(x: np.ndarray, out: np.ndarray, mask: np.ndarray, at: int) -> None:
-        value = x[at : at + _LANES]
-        passed = ~(value <= 0)
-        mask[at // 8 : (at + _LANES) // 8] = np.packbits(passed, bitorder="little")
-        out[at : at + _LANES] = np.where(passed, value, 0)
+    def tile_of_marks(like: np.ndarray) -> np.ndarray:
+        return np.zeros((1, MARKS), like.dtype)
 
-    def _keep_marked(x: np.ndarray, mask: np.ndarray, out: np.ndarray, at: int) -> None:
-        marked = np.unpackbits(mask[at // 8 : (at + _LANES) // 8], bitorder="little")
-        out[at : at + _LANES] = np.where(marked, x[at : at + _LANES], 0)
+    def tile_mark_positive(tile: np.ndarray, mask: np.ndarray, at: int) -> np.ndarray:
+        passed = ~(tile <= 0)
+        mask[at // 8 : (at + MARKS) // 8] = np.packbits(passed, bitorder="little")
+        return np.where(passed, tile, tile.dtype.type(0))
 
     def tile_keep_marked(tile: np.ndarray, mask: np.ndarray, at: int) -> np.ndarray:
         first = np.arange(at, at + tile.size)
@@ -204,12 +190,26 @@ if config.DISABLE_JIT:
 
 
 @body
-def keep_positive(x, out, mask):
-    """Write max(x, 0) to out, which may be x itself, and the bits of what passed to mask."""
-    zero, whole = x.dtype.type(0), x.size // _LANES * _LANES
-    for at in range(0, whole, _LANES):
-        _keep_positive(x, out, mask, at)
-    mask[whole // 8 :] = 0
+def claims(out):
+    """Return the address of the line to claim while the first element is written."""
+    return np.intp(out.ctypes.data) + _AHEAD
+
+
+@body(inline=True)
+def claim_marks(line, out):
+    """Claim the memory of as many elements as a tile of marks has; return what comes next.
+
+    The processor reads ahead by itself what is read, but not what is to be written.
+    """
+    return claim_lines(line, MARKS * out.itemsize // LINE_BYTES, LINE_BYTES)
+
+
+@body
+def keep_last_positive(x, out, mask, whole):
+    """Do the work of ``keep_positive`` on what no tile of marks has room for."""
+    zero = x.dtype.type(0)
+    for byte in range(whole // 8, mask.size):
+        mask[byte] = 0
     for i in range(whole, x.size):
         passed = not x[i] <= zero
         out[i] = x[i] if passed else zero
@@ -217,10 +217,27 @@ def keep_positive(x, out, mask):
 
 
 @body
+def keep_positive(x, out, mask):
+    """Write max(x, 0) to out, and the bits of what passed to mask."""
+    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, claims(out)
+    for at in range(0, whole, MARKS):
+        line = claim_marks(line, out)
+        tile_store(tile_mark_positive(tile_load(some, x, at, 0), mask, at), out, at, 0)
+    keep_last_positive(x, out, mask, whole)
+
+
+@body
+def is_marked(mask, i):
+    """Return whether bit number i is set."""
+    return mask[i // 8] >> np.uint8(i % 8) & np.uint8(1) != 0
+
+
+@body
 def keep_marked(x, mask, out):
     """Write the elements of x whose bit is set to out, which may be x itself, and else 0."""
-    zero, whole = x.dtype.type(0), x.size // _LANES * _LANES
-    for at in range(0, whole, _LANES):
-        _keep_marked(x, mask, out, at)
+    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, claims(out)
+    for at in range(0, whole, MARKS):
+        line = claim_marks(line, out)
+        tile_store(tile_keep_marked(tile_load(some, x, at, 0), mask, at), out, at, 0)
     for i in range(whole, x.size):
-        out[i] = x[i] if mask[i // 8] >> np.uint8(i % 8) & np.uint8(1) else zero
+        out[i] = x[i] if is_marked(mask, i) else x.dtype.type(0)

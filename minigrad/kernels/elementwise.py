@@ -5,13 +5,19 @@ A mask holds eight elements a byte, and chunks are cut between bytes, so that no
 
 import numpy as np
 
-from minigrad.kernels._bits import keep_marked, keep_positive
-from minigrad.kernels._columns import add_row
+from minigrad.kernels._bits import (
+    MARKS,
+    claim_marks,
+    claims,
+    is_marked,
+    keep_marked,
+    keep_positive,
+    tile_keep_marked,
+    tile_of_marks,
+)
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_in_order, flat, memory_order
-
-# Values of a row, which the nearest cache holds between two steps.
-_ROW = 1_024
+from minigrad.kernels._simd import tile_add, tile_load, tile_store
 
 # Stands for None, of which a kernel would be compiled anew.
 _NO_MASK = np.empty(0, np.uint8)
@@ -58,28 +64,26 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
 
 
 @body
-def _add(x, y, out):
-    for i in range(x.size):
-        out[i] = x[i] + y[i]
-
-
-@body
-def _add_marked(x, y, mask, out):
-    """Write x and the marked of y, a row at a time while it is in the nearest cache."""
-    for at in range(0, x.size, _ROW):
-        stop = min(at + _ROW, x.size)
-        keep_marked(y[at:stop], mask[at // 8 : (stop + 7) // 8], out[at:stop])
-        add_row(out[at:stop], x[at:stop])
+def _add(x, y, mask, out):
+    """Write x and what is marked of y, or all of it where there is no mask."""
+    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, claims(out)
+    for at in range(0, whole, MARKS):
+        line = claim_marks(line, out)
+        kept = tile_load(some, y, at, 0)
+        if mask.size:
+            kept = tile_keep_marked(kept, mask, at)
+        tile_store(tile_add(tile_load(some, x, at, 0), kept), out, at, 0)
+    for i in range(whole, x.size):
+        out[i] = x[i]
+        if mask.size == 0 or is_marked(mask, i):
+            out[i] += y[i]
 
 
 @kernel
 def _add_loop(x, y, mask, out, chunks):
     for chunk in prange(chunks):
         marks, part = _part(chunk, chunks, x.size)
-        if mask.size:
-            _add_marked(x[part], y[part], mask[marks], out[part])
-        else:
-            _add(x[part], y[part], out[part])
+        _add(x[part], y[part], mask[marks], out[part])
 
 
 def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

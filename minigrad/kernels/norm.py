@@ -12,14 +12,22 @@ and sums are kept for each j and folded by channel at the end::
 Chunks are runs of wide rows, fixed by the shape of x. Each leaves its sums in a slot of its own,
 and the slots are merged in their order, in float64.
 
-A relu behind the normalisation, and a sum between the two, take part in the same passes, a wide row
-at a time while it is in the nearest cache. Each operation rounds as it would alone, so the bits are
-those of the separate kernels.
+A relu behind the normalisation, and a sum between the two, take part in the same passes. Each
+operation rounds as it would alone, so the bits are those of the separate kernels.
 """
 
 import numpy as np
 
-from minigrad.kernels._bits import keep_marked, keep_positive, tile_keep_marked
+from minigrad.kernels._bits import (
+    MARKS,
+    claim_marks,
+    claims,
+    keep_last_positive,
+    keep_marked,
+    tile_keep_marked,
+    tile_mark_positive,
+    tile_of_marks,
+)
 from minigrad.kernels._columns import (
     add_row,
     folded,
@@ -31,12 +39,11 @@ from minigrad.kernels._columns import (
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last_order, empty_in_order, flat
 from minigrad.kernels._simd import (
-    lanes_of,
+    tile_add,
     tile_load,
     tile_multiply,
     tile_store,
     tile_subtract,
-    tile_zeros,
 )
 
 # Values of a wide row, or C if that is more: long enough for a loop over it to be fast,
@@ -203,16 +210,34 @@ def _affine(mean, inv_std, weight, bias, width, like):
 
 
 @body
-def _normalise(x, other, pivot, scale, shift, out, mask):
-    width = pivot.size
-    for at in range(0, x.size, width):
-        row, out_row = x[at : at + width], out[at : at + width]
-        for j in range(row.size):
-            out_row[j] = (row[j] - pivot[j]) * scale[j] + shift[j]
+def _normal_row(x, other, pivot, scale, shift, at, stop, out, mask):
+    """Write what belongs to one wide row."""
+    some, j, line = tile_of_marks(x), 0, claims(out[at:])
+    for i in range(at, stop, MARKS):
+        line = claim_marks(line, out)
+        value = tile_subtract(tile_load(some, x, i, 0), tile_load(some, pivot, j, 0))
+        value = tile_multiply(value, tile_load(some, scale, j, 0))
+        value = tile_add(value, tile_load(some, shift, j, 0))
         if other.size:
-            add_row(out_row, other[at : at + width])
+            value = tile_add(value, tile_load(some, other, i, 0))
         if mask.size:
-            keep_positive(out_row, out_row, mask[at // 8 : (at + row.size + 7) // 8])
+            value = tile_mark_positive(value, mask, i)
+        tile_store(value, out, i, 0)
+        j += MARKS
+
+
+@body
+def _normalise(x, other, pivot, scale, shift, out, mask):
+    width, whole = pivot.size, x.size // MARKS * MARKS
+    for at in range(0, whole, width):
+        _normal_row(x, other, pivot, scale, shift, at, min(at + width, whole), out, mask)
+    j = whole % width - whole
+    for i in range(whole, x.size):
+        out[i] = (x[i] - pivot[j + i]) * scale[j + i] + shift[j + i]
+        if other.size:
+            out[i] += other[i]
+    if mask.size:
+        keep_last_positive(out, out, mask, whole)
 
 
 @kernel
@@ -380,27 +405,28 @@ def _grad_rows(mean, inv_std, weight, sum_grad, sum_grad_normal, P, width, like)
 
 
 @body
-def _grad_vectors(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x):
+def _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x):
     """Write what belongs to one wide row."""
-    one, j = tile_zeros(1, 1, x), 0
-    for i in range(at, stop, lanes_of(x)):
-        grad = tile_load(one, grad_out, i, 0)
+    some, j, line = tile_of_marks(x), 0, claims(grad_x[at:])
+    for i in range(at, stop, MARKS):
+        line = claim_marks(line, grad_x)
+        grad = tile_load(some, grad_out, i, 0)
         if mask.size:
             grad = tile_keep_marked(grad, mask, i)
-        difference = tile_subtract(tile_load(one, x, i, 0), tile_load(one, pivot, j, 0))
-        difference = tile_multiply(tile_load(one, slope, j, 0), difference)
-        grad = tile_multiply(tile_load(one, scale, j, 0), grad)
-        grad = tile_subtract(grad, tile_load(one, shift, j, 0))
+        difference = tile_subtract(tile_load(some, x, i, 0), tile_load(some, pivot, j, 0))
+        difference = tile_multiply(tile_load(some, slope, j, 0), difference)
+        grad = tile_multiply(tile_load(some, scale, j, 0), grad)
+        grad = tile_subtract(grad, tile_load(some, shift, j, 0))
         tile_store(tile_subtract(grad, difference), grad_x, i, 0)
-        j += lanes_of(x)
+        j += MARKS
 
 
 @body
 def _grad_input(grad_out, x, mask, pivot, scale, shift, slope, grad_x):
-    width, whole = pivot.size, x.size // 16 * 16
+    width, whole = pivot.size, x.size // MARKS * MARKS
     for at in range(0, whole, width):
         stop = min(at + width, whole)
-        _grad_vectors(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x)
+        _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x)
     j = whole % width
     row, out_row = x[whole:], grad_x[whole:]
     grad_row = _kept(grad_out, mask, whole, x.size, np.empty_like(row))
