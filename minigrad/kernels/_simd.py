@@ -39,6 +39,7 @@ __all__ = [
     "tile_add",
     "tile_by_lane",
     "tile_gather",
+    "tile_larger",
     "tile_load",
     "tile_load_columns",
     "tile_load_part",
@@ -417,14 +418,14 @@ def _outer(tile: Any, a: Any, b: Any, one_pointer: bool) -> Any:
     return tile(tile, a, index, index, b, index, index), emit
 
 
-def _by_vectors(tile: Tile, operation: str) -> Any:
+def _by_vectors(tile: Tile, operation: Any) -> Any:
     """Emit an operation of the IR builder on each vector of two tiles of one size."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         result = args[0]
         for index, _, _ in tile.cells:
             parts = [builder.extract_value(operand, index) for operand in args]
-            result = builder.insert_value(result, getattr(builder, operation)(*parts), index)
+            result = builder.insert_value(result, operation(builder, *parts), index)
         return result
 
     return tile(tile, tile), emit
@@ -452,19 +453,27 @@ def tile_by_lane(typing_context, tile, a, a_at, a_row, b, b_at):
 @intrinsic
 def tile_add(typing_context, x, y):
     """Add two tiles of one size."""
-    return _by_vectors(x, "fadd")
+    return _by_vectors(x, ir.IRBuilder.fadd)
 
 
 @intrinsic
 def tile_subtract(typing_context, x, y):
     """Subtract a tile from another of its size."""
-    return _by_vectors(x, "fsub")
+    return _by_vectors(x, ir.IRBuilder.fsub)
 
 
 @intrinsic
 def tile_multiply(typing_context, x, y):
     """Multiply two tiles of one size, entry by entry."""
-    return _by_vectors(x, "fmul")
+    return _by_vectors(x, ir.IRBuilder.fmul)
+
+
+@intrinsic
+def tile_larger(typing_context, x, y):
+    """Return the larger entry of each two; where one of them is NaN, that of y."""
+    return _by_vectors(
+        x, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b)
+    )
 
 
 if config.DISABLE_JIT:
@@ -472,6 +481,7 @@ if config.DISABLE_JIT:
         tile_add,
         tile_by_lane,
         tile_gather,
+        tile_larger,
         tile_load,
         tile_load_columns,
         tile_load_part,

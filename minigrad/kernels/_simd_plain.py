@@ -106,6 +106,18 @@ def tile_multiply(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return x * y
 
 
+def tile_larger(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the larger entry of each two; where one of them is NaN, that of y."""
+    return np.where(x > y, x, y)
+
+
+def tile_exp(tile: np.ndarray, peak: float) -> np.ndarray:
+    """Return exp(x - peak) of each entry x of a tile."""
+    return np.exp((tile - peak).astype(np.float64)).astype(
+        tile.dtype
+    )  # NumPy's of float32 is rough
+
+
 def ask(address: int) -> None:
     """Bring a line of memory to a cache: there is none to speak of."""
 

@@ -6,26 +6,55 @@ exponential is 1. Sums run over one row, in double precision and in the order of
 
 import numpy as np
 
-from minigrad.kernels._exp import exp
+from minigrad.kernels import _pool
+from minigrad.kernels._exp import tile_exp
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._simd import (
+    lanes_of,
+    tile_larger,
+    tile_load,
+    tile_load_columns,
+    tile_store,
+    tile_store_columns,
+    tile_zeros,
+)
+
+# Vectors of values that compete side by side to be the largest of a row.
+_WIDE = 4
 
 # An exponential costs about as much as so many elementary operations.
 _EXP = 8
 
 
 @body
-def _peak(x):
+def _peak(x, room):
     """Return the largest value of a row; with a NaN in the row, any value."""
-    lanes = min(64, x.size)
-    best = x[x.size - lanes :].copy()  # so many contests side by side, each in a place of its own
-    for at in range(0, x.size - lanes, lanes):  # at the end some values compete once more
-        part = x[at : at + lanes]
-        for j in range(lanes):
-            best[j] = part[j] if part[j] > best[j] else best[j]
-    peak = best[0]
-    for j in range(lanes):
-        peak = best[j] if best[j] > peak else peak
+    width = lanes_of(x)
+    last, peak = x.size - _WIDE * width, x[0]
+    if last < 0:
+        for c in range(x.size):
+            peak = x[c] if x[c] > peak else peak
+        return peak
+    held = tile_load(tile_zeros(1, _WIDE, x), x, last, 0)
+    for at in range(0, last, _WIDE * width):  # at the end some values compete once more
+        held = tile_larger(held, tile_load(held, x, at, 0))
+    tile_store(held, room, 0, 0)
+    best = tile_load(tile_zeros(1, 1, x), room, 0, 0)
+    for v in range(1, _WIDE):
+        best = tile_larger(best, tile_load(best, room, v * width, 0))
+    tile_store(best, room, 0, 0)
+    for lane in range(width):
+        peak = room[lane] if room[lane] > peak else peak
     return peak
+
+
+@body
+def _exponentials(x, peak, p):
+    """Set p to exp(x - peak)."""
+    one, width = tile_zeros(1, 1, x), lanes_of(x)
+    for c in range(0, x.size, width):
+        values = tile_load_columns(one, x, c, 0, x.size - c)
+        tile_store_columns(tile_exp(values, peak), p, c, 0, x.size - c)
 
 
 @body(reassociate=True)
@@ -46,13 +75,12 @@ def _any(weights):
 @body
 def _row_forward(x, label, base, smoothed, hit, p):
     """Fill p with the softmax of the row x, and return the loss."""
-    peak = _peak(x)
-    for c in range(x.size):
-        p[c] = exp(x[c] - peak)
+    peak = _peak(x, p)
+    _exponentials(x, peak, p)
     total = _sum(p)
-    share = x.dtype.type(total)
+    share = x.dtype.type(1 / total)
     for c in range(x.size):
-        p[c] /= share
+        p[c] *= share
     if label < 0:
         return 0.0
     log_total = np.log(total)
@@ -83,7 +111,7 @@ def softmax_cross_entropy_forward(
     logits = np.ascontiguousarray(logits)
     R, C = logits.shape
     losses = np.empty(R, logits.dtype)
-    probabilities = np.empty_like(logits)
+    probabilities = _pool.empty(logits.shape, logits.dtype)
     chunks = _chunks_of_rows(R, C)
     _forward_loop.launch(R * C * _EXP, logits, labels, base, hit, losses, probabilities, chunks)
     return losses, probabilities
@@ -119,7 +147,7 @@ def softmax_cross_entropy_backward(
 ) -> np.ndarray:
     """Return the gradient of the logits."""
     R, C = probabilities.shape
-    grad_logits = np.empty_like(probabilities)
+    grad_logits = _pool.empty(probabilities.shape, probabilities.dtype)
     grad_losses = np.ascontiguousarray(grad_losses)
     chunks = _chunks_of_rows(R, C)
     _backward_loop.launch(R * C, grad_losses, probabilities, labels, base, hit, grad_logits, chunks)

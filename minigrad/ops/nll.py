@@ -40,8 +40,8 @@ def without_classes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def as_rows(x: np.ndarray) -> np.ndarray:
     """(N, C, d1, ...) as (N d1 ..., C)."""
-    axis = class_axis(x.ndim)
-    return np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
+    last = x if x.ndim < 3 else np.moveaxis(x, 1, -1)
+    return last.reshape(-1, last.shape[-1])
 
 
 def from_rows(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -72,8 +72,13 @@ def checked_labels(
             f"{shape} with the classes on axis {class_axis(len(shape))}. Pass integer labels of "
             f"shape {expected}."
         )
-    C, ignored = shape[class_axis(len(shape))], labels == ignore_index
-    wrong = ((labels < 0) | (labels >= C)) & ~ignored
+    C = shape[class_axis(len(shape))]
+    classes = labels.astype(np.int64)
+    outside = classes.view(np.uint64) >= C  # without a sign, numbers below 0 are the largest
+    if not (0 <= ignore_index < C or outside.any()):
+        return classes.reshape(-1)
+    ignored = labels == ignore_index
+    wrong = outside & ~ignored
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ArgumentError(
@@ -81,7 +86,7 @@ def checked_labels(
             f"{index}. Number the classes from 0, or pass ignore_index={labels[index]} to leave "
             f"such samples out."
         )
-    return np.where(ignored, _IGNORED, labels.astype(np.int64)).reshape(-1)
+    return np.where(ignored, _IGNORED, classes).reshape(-1)
 
 
 def class_weights(name: str, weight: Any, x: Any) -> np.ndarray:
