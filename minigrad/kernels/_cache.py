@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,12 @@ import llvmlite.binding
 import numba
 import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
+
+from minigrad.kernels import _misses
+from minigrad.kernels._turns import Turn
 
 config: Any = numba.config  # Any: it makes its names while it runs
 
@@ -58,11 +62,52 @@ class _CheckedEntry(CompileResultCacheImpl):
 
 
 class _ForgivingCache(FunctionCache):
-    """Numba's cache of one function, which no damaged file and no full disk can stop."""
+    """Numba's cache of one function, which no damaged file and no full disk can stop.
+
+    Numba asks it for a signature, compiles what is not there, and hands it over: from the question
+    to the end of ``in_turn`` the process has the turn to compile the function (``_turns.py``).
+    """
 
     _impl_class = _CheckedEntry
 
+    def __init__(self, py_func: Callable[..., Any], folder: Path) -> None:
+        super().__init__(py_func)
+        self._turn = Turn(folder, self._cache_file._index_path)
+        self._has_turn = False
+
+    def in_turn(self, compile: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Give the turn back after a compilation, also one that failed."""
+
+        @functools.wraps(compile)
+        def compile_in_turn(sig: Any) -> Any:
+            with global_compiler_lock:
+                try:
+                    return compile(sig)
+                finally:
+                    if self._has_turn:
+                        self._has_turn = False
+                        self._turn.give()
+
+        return compile_in_turn
+
+    def may_compile(self, sig: Any, target_context: Any) -> bool:
+        """Tell whether a signature is missing and nobody compiles it; then the turn is ours."""
+        key = self._index_key(sig, target_context.codegen())
+        if key in self._cache_file._load_index():
+            return False
+        self._has_turn = self._turn.take(patience=0)
+        return self._has_turn
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = self._kept(sig, target_context)
+        if found is None and self._enabled:
+            self._has_turn = self._turn.take()
+            found = self._kept(sig, target_context)  # whoever had the turn may have compiled it
+            if found is None:
+                _misses.tell()
+        return found
+
+    def _kept(self, sig: Any, target_context: Any) -> Any:
         # Numba's own first loads all it knows of NumPy, which takes a third of a second and serves
         # compiling. What is compiled needs only what allocates memory.
         rtsys.initialize(target_context)
@@ -70,13 +115,19 @@ class _ForgivingCache(FunctionCache):
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(sig, target_context)
         except Exception:  # unpickling broken bytes may raise anything
-            try:
-                self.flush()
-            except OSError:
-                self.disable()
+            if self._has_turn:
+                self._forget()
             return None
 
+    def _forget(self) -> None:
+        try:
+            self.flush()
+        except OSError:
+            self.disable()
+
     def save_overload(self, sig: Any, data: Any) -> None:
+        if not self._has_turn:
+            return  # the owner of the turn may be writing
         try:
             super().save_overload(sig, data)
         except OSError:
@@ -92,7 +143,7 @@ def attach(dispatcher: Any, build: str) -> None:
     with _config_lock:
         outer, config.CACHE_DIR = config.CACHE_DIR, str(folder)
         try:
-            cache = _ForgivingCache(dispatcher.py_func)
+            cache = _ForgivingCache(dispatcher.py_func, root)
         except (OSError, RuntimeError):  # no place for it, or no source file to watch
             return
         finally:
@@ -100,6 +151,7 @@ def attach(dispatcher: Any, build: str) -> None:
     # Numba falls back to __pycache__, where the two builds would be taken for one another.
     if Path(cache.cache_path).is_relative_to(folder):
         dispatcher._cache = cache
+        dispatcher.compile = cache.in_turn(dispatcher.compile)
 
 
 def digest(sources: Iterable[Path], facts: Iterable[str]) -> str:

@@ -74,16 +74,19 @@ class Kernel:
 
     def launch(self, work: int, *args: Any) -> None:
         """Run the loop: on the thread pool, or here if the work is little or threads barred."""
-        args = tuple(
-            [_writeable(a) if isinstance(a, np.ndarray) and not a.flags.writeable else a
-             for a in args]
-        )  # fmt: skip
+        args = _all_writeable(args)
         if work < SERIAL_BELOW or _serial.must_be_serial():
             self.serial(*args)
             return
         with _threads.entry():
             _threads.apply_num_threads()
             self.parallel(*args)
+
+    def wanted(self, work: int, *args: Any) -> tuple[Any, tuple[Any, ...]]:
+        """Return the build that ``launch`` would run, and the types it would be called with."""
+        serial = work < SERIAL_BELOW or _serial.must_be_serial()
+        build = self.serial if serial else self.parallel
+        return build, tuple([build.typeof_pyval(arg) for arg in _all_writeable(args)])
 
 
 @overload
@@ -141,6 +144,12 @@ def _options(reassociate: bool, **others: Any) -> Callable[..., Any]:
         fastmath=_REASSOCIATE if reassociate else False,
         no_cfunc_wrapper=True,
         **others,
+    )
+
+
+def _all_writeable(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        [_writeable(a) if isinstance(a, np.ndarray) and not a.flags.writeable else a for a in args]
     )
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numba
@@ -23,7 +24,7 @@ from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
-import sys
+import os, sys
 import numpy as np
 from minigrad import kernels
 from minigrad.kernels._jit import kernel, chunk_bounds, chunks_of, prange
@@ -276,6 +277,26 @@ COMPILED = "0 loaded, 1 compiled\n"
 def test_a_second_process_loads_what_the_first_compiled(run):
     assert _printed(run(COUNTS)) == 2 * COMPILED
     assert _printed(run(COUNTS)) == 2 * LOADED
+
+
+def test_processes_that_start_at_once_compile_each_kernel_once(run):
+    with ThreadPoolExecutor() as pool:
+        printed = pool.map(_printed, pool.map(lambda _: run(COUNTS), range(3)))
+    lines = "".join(printed).splitlines(keepends=True)
+    assert sorted(lines) == sorted(2 * [LOADED, LOADED, COMPILED])
+
+
+def test_what_processes_compile_at_once_is_all_kept(run):
+    lines = """
+x = np.ones(9, os.environ["DTYPE"])
+double_loop.launch(SMALL, x, np.zeros_like(x), 1)
+print(sum(double_loop.serial.stats.cache_misses.values()))
+"""
+    dtypes = "f4", "f8", "i4", "i8"
+    with ThreadPoolExecutor() as pool:
+        printed = list(pool.map(lambda dtype: _printed(run(lines, DTYPE=dtype)), dtypes))
+    assert printed == 4 * ["1\n"]
+    assert [_printed(run(lines, DTYPE=dtype)) for dtype in dtypes] == 4 * ["0\n"]
 
 
 def test_loading_does_not_wait_for_what_only_compiling_needs(run):
