@@ -1,5 +1,6 @@
 """An operation: a forward and a backward on plain arrays, and the call that records it."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -21,6 +22,11 @@ class Call(NamedTuple):
     options: dict[str, Any]
     outputs: tuple[np.ndarray, ...]
     path: str
+
+
+# Called with (function, inputs, needs, options) before each forward, while somebody wants to know.
+before_forward: Callable[[type["Function"], list[Any], list[bool], dict[str, Any]], None] | None
+before_forward = None
 
 
 class Function:
@@ -100,6 +106,8 @@ class Function:
             arrays.append(value)
             needs.append(edge is not None)
             parents.append(edge)
+        if before_forward is not None:
+            before_forward(cls, arrays, needs, options)
         node = Node(cls, tuple(needs))
         result = cls.forward(node, *arrays, **options)
         several = isinstance(result, tuple)

@@ -1,6 +1,6 @@
 """The operations: one class each, forward above backward, then the public function."""
 
-from minigrad.ops import _methods
+from minigrad.ops import _methods, ahead
 from minigrad.ops._registry import Op, Sample, Wrong, operation, registry
 from minigrad.ops.activation import leaky_relu, prelu, relu
 from minigrad.ops.arithmetic import add, div, mul, neg, sub

@@ -5,8 +5,8 @@ as the composed form (:mod:`minigrad.nn.residual`), but they make one node of th
 backward can be read from top to bottom: :meth:`ResidualUnit.backward` and its five steps.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,13 +22,18 @@ from minigrad.ops._images import check_images
 from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import ReLU, held_relu
 from minigrad.ops.arithmetic import added
-from minigrad.ops.conv import Conv2d, check_serves, conv_options, out_shape
-from minigrad.ops.conv_relu import ConvReLU
-from minigrad.ops.dropout import DropPath, kept
-from minigrad.ops.norm import BatchNorm, check_norm, statistics
-from minigrad.ops.norm_relu import BatchNormReLU
+from minigrad.ops.conv import Conv2d, out_shape
+from minigrad.ops.norm import BatchNorm, statistics
 from minigrad.ops.shares import late_backward, may_wait, shares_added
-from minigrad.ops.shortcut import ZeroPadShortcut
+from minigrad.ops.steps import (
+    Step,
+    conv_step,
+    drop_path_step,
+    joined,
+    norm_step,
+    relu_step,
+    zero_pad_steps,
+)
 from minigrad.ops.stopped import Stopped, stopped
 
 __all__ = [
@@ -43,85 +48,6 @@ __all__ = [
     "residual",
     "zero_pad_steps",
 ]
-
-
-class Step(NamedTuple):
-    """One layer of a path.
-
-    Attributes
-    ----------
-    function : type
-        The operation.
-    parameters : tuple of Tensor, ndarray or None
-        Its inputs besides the one that comes down the path.
-    options : callable
-        From that input and the parameters, as they arrive, to the operation's settings, checked.
-    """
-
-    function: type[Function]
-    parameters: tuple[Any, ...] = ()
-    options: Callable[..., dict[str, Any]] = lambda x: {}
-
-
-def conv_step(
-    weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, algorithm: str = "auto",
-) -> Step:  # fmt: skip
-    """:func:`~minigrad.ops.conv.conv2d` as a layer of a path, with the same arguments."""
-
-    def options(x: Any, weight: Any, bias: Any) -> dict[str, Any]:
-        found = conv_options(x, weight, bias, stride, padding, dilation, groups)
-        check_serves(algorithm, x, weight, found)
-        return {**found, "algorithm": algorithm}
-
-    return Step(Conv2d, (weight, bias), options)
-
-
-def norm_step(
-    weight: Any,
-    bias: Any,
-    running_mean: np.ndarray | None = None,
-    running_var: np.ndarray | None = None,
-    training: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Step:
-    """:func:`~minigrad.ops.norm.batch_norm` as a layer of a path, with the same arguments."""
-
-    def options(x: Any, weight: Any, bias: Any) -> dict[str, Any]:
-        check_norm(x, weight, bias, running_mean, running_var, training, momentum)
-        return {
-            "running_mean": running_mean,
-            "running_var": running_var,
-            "training": training,
-            "momentum": momentum,
-            "eps": eps,
-        }
-
-    return Step(BatchNorm, (weight, bias), options)
-
-
-def relu_step() -> Step:
-    """:func:`~minigrad.ops.activation.relu` as a layer of a path."""
-    return Step(ReLU)
-
-
-def drop_path_step(p: float, rng: np.random.Generator | None = None) -> Step:
-    """:func:`~minigrad.ops.dropout.drop_path`, in training, as a layer of a path."""
-
-    def options(x: Any) -> dict[str, Any]:
-        return {"keep": kept((len(x), 1, 1, 1), p, rng), "p": p}
-
-    return Step(DropPath, (), options)
-
-
-def zero_pad_steps(stride: int, before: int, after: int) -> list[Step]:
-    """Option A as layers of an identity path: every ``stride``-th pixel, and channels of zeros.
-
-    ``before`` channels of zeros stand in front of those of x, ``after`` behind them.
-    """
-    settings = {"stride": stride, "before": before, "after": after}
-    return [Step(ZeroPadShortcut, (), lambda x: settings)]
 
 
 def path_forward(
@@ -181,20 +107,6 @@ def path_backward(
         grad, *own = result if isinstance(result, tuple) else (result,)
         grads = [*own, *grads]
     return grad, grads
-
-
-_WITH_RELU: dict[type[Function], type[Function]] = {BatchNorm: BatchNormReLU, Conv2d: ConvReLU}
-
-
-def joined(path: Iterable[Step]) -> tuple[Step, ...]:
-    """Take a batch norm or convolution and the relu behind it as one step: same bits, sooner."""
-    steps: list[Step] = []
-    for step in path:
-        if steps and steps[-1].function in _WITH_RELU and step.function is ReLU:
-            step = steps.pop()
-            step = step._replace(function=_WITH_RELU[step.function])
-        steps.append(step)
-    return tuple(steps)
 
 
 def meets_at_once(conv_path: Sequence[Step], activation: Sequence[Step]) -> bool:
