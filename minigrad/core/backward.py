@@ -119,7 +119,7 @@ def _run(
 
     for output, cotangent in zip(outputs, cotangents, strict=True):
         send(output._edge or (output, 0), cotangent, "backward")
-    useful = None if caught is None else _leading_to(caught, list(waiting))
+    wanted = None if caught is None else _leading_to(caught, list(waiting))
 
     while heap:
         node = heapq.heappop(heap)[1]
@@ -131,14 +131,13 @@ def _run(
         else:
             grads_out = [_finish(node, i, total) for i, total in enumerate(sums)]
         needs = node.needs
-        if caught is not None and useful is not None:
+        if caught is not None and wanted is not None:
             for i, total in enumerate(sums):
                 if (node, i) in caught and total is not None:
                     caught[node, i] = _Sum(grads_out[i], "")
-            if node not in useful:
+            if node not in wanted:
                 continue
-            # Only what is asked for: an op looks at ctx.needs.
-            needs = tuple([bool(edge) and _leads_on(edge, caught, useful) for edge in node.parents])
+            needs = wanted[node]  # only what is asked for: an op looks at ctx.needs
         edges, label = node.parents, node.function.name
         for i, grad in enumerate(_call(node, grads_out, needs)):
             if needs[i]:
@@ -151,26 +150,22 @@ def _run(
     return leaves
 
 
-def _leading_to(caught: dict[Any, Any], roots: list[Node]) -> set[Node]:
-    """The nodes between ``roots`` and what is asked for: the others need not run."""
+def _leading_to(caught: dict[Any, Any], roots: list[Node]) -> dict[Node, tuple[bool, ...]]:
+    """Which inputs of nodes below ``roots`` lead to what is asked for; other nodes need not run."""
     seen, stack = set(roots), list(roots)
     while stack:
         for edge in stack.pop().parents:
             if edge is not None and isinstance(edge[0], Node) and edge[0] not in seen:
                 seen.add(edge[0])
                 stack.append(edge[0])
-    useful: set[Node] = set()
+    wanted: dict[Node, tuple[bool, ...]] = {}
     for node in sorted(seen, key=lambda n: n.number):  # parents before their users
-        for edge in node.parents:
-            if edge is not None and _leads_on(edge, caught, useful):
-                useful.add(node)
-                break
-    return useful
-
-
-def _leads_on(edge: tuple[Any, int], caught: dict[Any, Any], useful: set[Node]) -> bool:
-    """Whether what goes along an edge reaches something that is asked for."""
-    return edge in caught or edge[0] in useful
+        needs = tuple(
+            [edge is not None and (edge in caught or edge[0] in wanted) for edge in node.parents]
+        )
+        if True in needs:
+            wanted[node] = needs
+    return wanted
 
 
 def _finish(node: Node, index: int, total: _Sum | None) -> np.ndarray:
@@ -212,9 +207,9 @@ def _unshared(total: _Sum) -> bool:
     """
     if sys.getrefcount(total.value) > _HELD_ONCE or not total.value.flags.writeable:
         return False
-    if min(total.value.strides, default=0) < 0:
-        return False
     array: Any = total.value
+    if array.base is not None and min(array.strides, default=0) < 0:
+        return False
     while array.base is not None:
         if sys.getrefcount(array.base) > _HELD_ONCE:
             return False

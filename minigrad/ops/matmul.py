@@ -51,6 +51,9 @@ class MatMul(Function):
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         x, y = ctx.saved
+        if x.ndim == y.ndim == 2:
+            grad_x = _product(grad_out, y.T) if ctx.needs[0] else None
+            return grad_x, _product(x.T, grad_out) if ctx.needs[1] else None
         # As NumPy does, a vector counts as one row on the left, as one column on the right.
         rows = x[np.newaxis] if x.ndim == 1 else x  # (..., N, K)
         columns = y[:, np.newaxis] if y.ndim == 1 else y  # (..., K, M)
@@ -143,6 +146,8 @@ def _check_products(x: tuple[int, ...], y: tuple[int, ...]) -> None:
             f"matmul: as many columns of x as rows of y are needed, x is {x} with {columns} "
             f"columns and y is {y} with {rows} rows. Transpose one of them, or exchange them."
         )
+    if len(x) <= 2 or len(y) <= 2:  # at most one has batch axes
+        return
     try:
         np.broadcast_shapes(x[:-2], y[:-2])
     except ValueError:

@@ -88,10 +88,17 @@ def _preference(x: Any, beats: np.ufunc, y: Any) -> np.ndarray:
     return np.where(np.equal(real_x, real_y), 0.5, beats(real_x, real_y))
 
 
-def _share(x: np.ndarray, beaten_by: np.ufunc, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """What x receives: 0 where y beats it, 1/2 at a tie, else 1, so that of a NaN both have 1."""
-    won = np.logical_not(beaten_by(x, y)).astype(dtype)
-    return np.where(np.equal(x, y), dtype.type(0.5), won)
+def _to_winners(ctx: Any, beaten_by: np.ufunc, grad_out: np.ndarray) -> Any:
+    """The cotangent for each operand where it is not beaten, half of it at a tie; at a NaN both."""
+    x, y = ctx.saved
+    real_x, real_y = x.real, y.real
+    share = np.where(real_x == real_y, grad_out / 2, grad_out)
+    grad_x = grad_y = None
+    if ctx.needs[0]:
+        grad_x = unbroadcast(np.where(beaten_by(real_x, real_y), 0, share), x.shape)
+    if ctx.needs[1]:
+        grad_y = unbroadcast(np.where(beaten_by(real_y, real_x), 0, share), y.shape)
+    return grad_x, grad_y
 
 
 class Maximum(Function):
@@ -107,16 +114,7 @@ class Maximum(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
-        x, y = ctx.saved
-        real_x, real_y, dtype = np.real(x), np.real(y), grad_out.real.dtype
-        grad_x = grad_y = None
-        if ctx.needs[0]:
-            share = _share(real_x, np.less, real_y, dtype)
-            grad_x = unbroadcast(grad_out * share, np.shape(x))
-        if ctx.needs[1]:
-            share = _share(real_y, np.less, real_x, dtype)
-            grad_y = unbroadcast(grad_out * share, np.shape(y))
-        return grad_x, grad_y
+        return _to_winners(ctx, np.less, grad_out)
 
 
 def _untied_pairs(rng: np.random.Generator) -> list[Sample]:
@@ -176,16 +174,7 @@ class Minimum(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
-        x, y = ctx.saved
-        real_x, real_y, dtype = np.real(x), np.real(y), grad_out.real.dtype
-        grad_x = grad_y = None
-        if ctx.needs[0]:
-            share = _share(real_x, np.greater, real_y, dtype)
-            grad_x = unbroadcast(grad_out * share, np.shape(x))
-        if ctx.needs[1]:
-            share = _share(real_y, np.greater, real_x, dtype)
-            grad_y = unbroadcast(grad_out * share, np.shape(y))
-        return grad_x, grad_y
+        return _to_winners(ctx, np.greater, grad_out)
 
 
 @operation(Minimum, samples=_untied_pairs, wrong=lambda rng: bad_pairs("minimum"))

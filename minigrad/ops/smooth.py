@@ -23,7 +23,7 @@ __all__ = ["log_softmax", "sigmoid", "softmax", "softplus", "tanh"]
 
 def logistic(x: Any) -> Any:
     """1 / (1 + exp(-x)) of an array: the exponential is of a negative number, so none overflows."""
-    positive = np.real(x) >= 0
+    positive = x.real >= 0
     decayed = np.exp(np.where(positive, -x, x))
     return np.where(positive, 1, decayed) / (1 + decayed)
 
