@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from minigrad import kernels
 from minigrad.bench import machine
+from minigrad.ops import ahead
 
 __all__ = ["Finding", "add_parser", "findings", "run"]
 
@@ -55,6 +56,7 @@ def findings(host: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Fi
     yield _layer(host)
     yield _form(host)
     yield _cache(host)
+    yield _compiling(environ)
     yield _load(machine.load(), cores)
     blas = machine.blas()
     slow = None if "blas" in blas.lower() or "mkl" in blas.lower() or "accel" in blas.lower() else (
@@ -139,6 +141,15 @@ def _cache(host: Mapping[str, Any]) -> Finding:
     if host["cache_files"] == 0:
         hint = "nothing compiled yet. 'minigrad warmup MODEL' compiles what a network needs."
     return Finding("cache", f"{folder}, {size}", hint)
+
+
+def _compiling(environ: Mapping[str, str]) -> Finding:
+    if not ahead.possible():
+        return Finding("compiling", "in one process, for want of a second core or file locks")
+    if environ.get("MINIGRAD_COMPILE_AHEAD") == "0":
+        hint = "MINIGRAD_COMPILE_AHEAD=0 leaves the other cores idle meanwhile. Unset it."
+        return Finding("compiling", "in one process", hint)
+    return Finding("compiling", "a second process compiles ahead for the backward pass")
 
 
 def _load(load: float | None, cores: int) -> Finding:

@@ -27,6 +27,8 @@ from minigrad.core.function import Function
 from minigrad.kernels import _misses, _serial, conv_choice
 from minigrad.ops._description import LENGTH_BYTES, Call, described
 
+__all__ = ["possible"]
+
 _VARIABLE = "MINIGRAD_COMPILE_AHEAD"
 
 # The helper finds its modules where this process finds them.
@@ -110,14 +112,14 @@ _helper: _Helper | None = None
 def _begin() -> None:
     """Have a helper, now that an operation has to wait for a kernel."""
     global _helper
-    if _helper is not None or os.environ.get(_VARIABLE) == "0" or not _possible():
+    if _helper is not None or os.environ.get(_VARIABLE) == "0" or not possible():
         return
     call = _call_in_progress()
     if call is None:
         return
     try:
         _helper = _Helper()
-    except (OSError, RuntimeError):  # no more processes or threads
+    except (OSError, RuntimeError, ValueError):  # no more processes or threads, or odd paths
         return
     function.before_forward = _offer
     _offer(*call)
@@ -149,7 +151,7 @@ def _end() -> None:
         _helper.end()
 
 
-def _possible() -> bool:
+def possible() -> bool:
     """Whether a helper would find a core that is free, and an interpreter."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # Elsewhere processes cannot take turns, and a program that embeds Python does other things.

@@ -114,6 +114,7 @@ def hints(monkeypatch, host=None, environ=None):
     monkeypatch.setattr(doctor.machine, "cores", lambda: 4)
     monkeypatch.setattr(doctor.machine, "load", lambda: 0.1)
     monkeypatch.setattr(doctor, "_quota", lambda cores: None)
+    monkeypatch.setattr(doctor.ahead, "possible", lambda: True)
     found = doctor.findings({**HOST, **(host or {})}, environ or {})
     return {finding.about: finding.hint for finding in found if finding.hint}
 
@@ -129,6 +130,7 @@ def hints(monkeypatch, host=None, environ=None):
         ({"jit": False}, {}, "kernels", "NUMBA_DISABLE_JIT"),
         ({"cache_folder": None}, {}, "cache", "MINIGRAD_CACHE_DIR"),
         ({"cache_files": 0}, {}, "cache", "warmup"),
+        ({}, {"MINIGRAD_COMPILE_AHEAD": "0"}, "compiling", "idle"),
     ],
 )
 def test_the_doctor_hints_where_something_is_poor(monkeypatch, host, environ, about, word):
