@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import _pool, conv_lanes_weight, conv_weight_rows
-from minigrad.kernels._ahead import AHEAD, LINE_BYTES, ask, next_lines, plan_ahead
+from minigrad.kernels._ahead import AHEAD, ask, next_lines, plan_ahead
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
 from minigrad.kernels._runs import aligned_empty, copy_run
@@ -53,7 +53,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
-from minigrad.kernels.conv_patch import copy_cotangents, fill_patches, pack_vectors
+from minigrad.kernels.conv_patch import LINE, copy_cotangents, fill_patches, pack_vectors, panel_of
 from minigrad.kernels.conv_window import Window, fill_windows, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
@@ -79,9 +79,6 @@ BLOCK = 9
 # To copy a vector to a patch takes as long as to multiply it with so many filters.
 COPY_COST = 9
 
-# Filters of a pixel that lie in one line of the cache, and are not parted.
-LINE = 2 * TALL
-
 # Into how many chunks the work is cut; how much memory their sums may take, and how few pixels
 # are worth sums of their own.
 CHUNKS = 16
@@ -104,7 +101,7 @@ class Plan(NamedTuple):
     group_blocks: int  # blocks of channels in a group
     row: int  # sums of a filter
     filters: int  # in a group, filled up to whole tiles
-    copied: int  # values from pixel to pixel in copied cotangents; 0: grad_out itself is read
+    copied: int  # 1: cotangents are copied to panels; 0: grad_out itself is one
     in_place: int  # 1: sums lie as weight does, but for the order within a block
     slots: int
     block_parts: int
@@ -212,17 +209,27 @@ def _plan(g: Geometry, window: Window, groups: int, dtype: np.dtype) -> Plan:
     size = groups * filters * row * dtype.itemsize
     slots = max(min(CHUNKS, SLOT_BYTES // size, stretches, g.pixels // SLOT_PIXELS), 1)
     slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
-    copied = filters if filters != g.filters else 0
-    if g.F * dtype.itemsize % PAGE_BYTES == 0:
-        copied = filters + LINE_BYTES // dtype.itemsize
+    paged = g.F * dtype.itemsize % PAGE_BYTES == 0
+    copied = paged or filters != g.filters
     in_place = slots == 1 and filters == g.filters and row == g.groups // groups * g.taps
-    block_parts = min(g.groups, chunks_of(CHUNKS, slots))
-    filter_parts = min(chunks_of(filters, LINE), chunks_of(CHUNKS, slots * block_parts))
+    parts = chunks_of(CHUNKS, slots)
+    block_parts = _block_parts(g, parts) if paged and groups == 1 else min(g.groups, parts)
+    filter_parts = min(chunks_of(filters, LINE), chunks_of(parts, block_parts))
     return Plan(
         stretch, row_stretches, stretches, band, int(patched), row_vectors + 1 | 1, int(packed),
-        tap_rows, row_vectors, g.groups // groups, row, filters, copied, int(in_place), slots,
+        tap_rows, row_vectors, g.groups // groups, row, filters, int(copied), int(in_place), slots,
         block_parts, filter_parts,
     )  # fmt: skip
+
+
+def _block_parts(g: Geometry, parts: int) -> int:
+    """Choose the parts over the blocks such that chunks copy few values, and fewer cotangents."""
+
+    def cost(block_parts: int) -> int:
+        filter_parts = chunks_of(parts, block_parts)
+        return 2 * g.filters * block_parts + g.groups * g.channels * filter_parts
+
+    return min((1 << i for i in range(min(g.groups, parts).bit_length())), key=cost)
 
 
 def _should_patch(g: Geometry, window: Window, dtype: np.dtype) -> bool:
@@ -268,7 +275,8 @@ def _add_chunk(grad_out, x, g, window, plan, stretches, blocks, filters, sums):
     if plan.packed:
         packed = aligned_empty(pixels * WIDE * width, x)
     if plan.copied:
-        cotangents = aligned_empty(pixels * plan.copied, x)
+        panels = chunks_of(filters[1] - filters[0], LINE)
+        cotangents = aligned_empty(panels * panel_of(pixels), x)
     places = np.empty((3, band), np.intp)
     scratch = Scratch(
         values, patches, packed, cotangents, places[0], places[1], places[2],
@@ -297,12 +305,12 @@ def _add_band(grad_out, x, g, window, plan, first, count, blocks, filters, fresh
     held = -1  # the group whose cotangents are copied
     for block in range(blocks[0], blocks[1]):
         group = block // plan.group_blocks
-        k, step = first_pixel * g.F + group * g.filters, g.F
+        k, step, panel = first_pixel * g.F + group * g.filters + filters[0], g.F, LINE
         if plan.copied:
             if group != held:
-                copy_cotangents(grad_out, k, g, pixels, plan, filters, scratch.cotangents)
+                copy_cotangents(grad_out, k, g, pixels, filters, scratch.cotangents)
                 held = group
-            k, step = 0, plan.copied
+            k, step, panel = 0, LINE, panel_of(pixels)
         there = top_row * window.width * window.pixel + block * g.channels
         if window.copied:
             there = (block - blocks[0]) * size
@@ -315,8 +323,8 @@ def _add_band(grad_out, x, g, window, plan, first, count, blocks, filters, fresh
             values, there, starts = scratch.patches, 0, scratch.starts
             pixel, right = plan.patch * lanes_of(x), lanes_of(x)
         _add_block(
-            values, there, starts, counts, pixel, down, right, k, step, plan, block, filters, fresh,
-            scratch, sums,
+            values, there, starts, counts, pixel, down, right, (k, step, panel), plan, block,
+            filters, fresh, scratch, sums,
         )  # fmt: skip
 
 
@@ -378,8 +386,8 @@ def _tile_width(vectors):
 
 @body
 def _add_block(
-    values, there, starts, counts, pixel, down, right, k, step, plan, block, filters, fresh,
-    scratch, sums,
+    values, there, starts, counts, pixel, down, right, lines, plan, block, filters, fresh, scratch,
+    sums,
 ):  # fmt: skip
     """Run through the vectors under the taps."""
     width = lanes_of(sums)
@@ -397,7 +405,7 @@ def _add_block(
                 pack_vectors(values, first, starts, counts, pixel, right, wide, read)
                 first, pixel_step, vector_step = 0, wide * width, width
             _add_vectors(
-                wide, read, first, read_starts, read_counts, pixel_step, vector_step, k, step, plan,
+                wide, read, first, read_starts, read_counts, pixel_step, vector_step, lines, plan,
                 filters, fresh, scratch, sums, at,
             )  # fmt: skip
             v += wide
@@ -406,38 +414,39 @@ def _add_block(
 
 @body
 def _add_vectors(
-    wide, values, there, starts, counts, pixel, right, k, step, plan, filters, fresh, scratch,
+    wide, values, there, starts, counts, pixel, right, lines, plan, filters, fresh, scratch,
     sums, at,
 ):  # fmt: skip
     """Add to the sums of all filters, for one to three vectors."""
     cotangents, pixels, row, ahead = scratch.cotangents, scratch.whole[0], plan.row, scratch.ahead
     if wide == 3:
         _add_tiles(
-            tile_zeros(TALL, 3, sums), values, there, starts, counts, pixel, right, cotangents, k,
-            step, pixels, filters, fresh, sums, at, row, ahead,
+            tile_zeros(TALL, 3, sums), values, there, starts, counts, pixel, right, cotangents,
+            lines, pixels, filters, fresh, sums, at, row, ahead,
         )  # fmt: skip
     elif wide == 2:
         _add_tiles(
-            tile_zeros(TALL, 2, sums), values, there, starts, counts, pixel, right, cotangents, k,
-            step, pixels, filters, fresh, sums, at, row, ahead,
+            tile_zeros(TALL, 2, sums), values, there, starts, counts, pixel, right, cotangents,
+            lines, pixels, filters, fresh, sums, at, row, ahead,
         )  # fmt: skip
     else:
         _add_tiles(
-            tile_zeros(TALL, 1, sums), values, there, starts, counts, pixel, right, cotangents, k,
-            step, pixels, filters, fresh, sums, at, row, ahead,
+            tile_zeros(TALL, 1, sums), values, there, starts, counts, pixel, right, cotangents,
+            lines, pixels, filters, fresh, sums, at, row, ahead,
         )  # fmt: skip
 
 
 @body
 def _add_tiles(
-    zeros, values, there, starts, counts, pixel, right, cotangents, k, step, pixels, filters,
-    fresh, sums, at, row, ahead,
+    zeros, values, there, starts, counts, pixel, right, cotangents, lines, pixels,
+    filters, fresh, sums, at, row, ahead,
 ):  # fmt: skip
     """Add to the sums of all filters, eight at a time, for the vectors of a tile."""
+    first_line, step, panel = lines
     for f in range(filters[0], filters[1], TALL):
         tile = zeros if fresh else tile_load(zeros, sums, at + f * row, row)
         line, line_step = next_lines(ahead, pixels)
-        here = k + f
+        here = first_line + (f - filters[0]) // LINE * panel + f % LINE
         for i in range(counts.size):
             v = there + starts[i]
             for _ in range(counts[i]):

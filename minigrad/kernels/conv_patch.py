@@ -8,13 +8,16 @@ whole tiles, or where pixels would share a set of the first cache.
 
 from minigrad.kernels._jit import body
 from minigrad.kernels._simd import (
+    ROWS,
     lanes_of,
     tile_load,
     tile_load_columns,
     tile_store,
-    tile_store_columns,
     tile_zeros,
 )
+
+# Filters that lie in one line of the cache: two tiles share them.
+LINE = 16 if ROWS >= 8 else 8
 
 # Patches that are filled at once, run by run: they should stay in the first cache.
 FEW_PATCHES = 16
@@ -71,11 +74,22 @@ def pack_vectors(values, there, starts, counts, pixel, right, wide, packed):
 
 
 @body
-def copy_cotangents(grad_out, at, g, pixels, plan, filters, cotangents):
-    """Copy a part of a group's cotangents, and fill up each pixel's with zeros."""
+def panel_of(pixels):
+    """Return the values of a panel, in an odd number of lines: else panels would share sets."""
+    return (pixels | 1) * LINE
+
+
+@body
+def copy_cotangents(grad_out, at, g, pixels, filters, cotangents):
+    """Copy a part of a group's cotangents to panels, and fill up the last one with zeros."""
     width = lanes_of(cotangents)
     one = tile_zeros(1, 1, cotangents)
     for p in range(pixels):
-        for f in range(filters[0], filters[1], width):
-            held = tile_load_columns(one, grad_out, at + p * g.F + f, 0, g.filters - f)
-            tile_store_columns(held, cotangents, p * plan.copied + f, 0, plan.filters - f)
+        to = p * LINE
+        for first in range(0, filters[1] - filters[0], LINE):
+            left = g.filters - filters[0] - first
+            for f in range(0, LINE, width):
+                held = tile_load_columns(one, grad_out, at + first + f, 0, left - f)
+                tile_store(held, cotangents, to + f, 0)
+            to += panel_of(pixels)
+        at += g.F
