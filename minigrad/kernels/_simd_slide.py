@@ -42,6 +42,7 @@ __all__ = [
     "slide_fill",
     "slide_fill_part",
     "tile_announce",
+    "tile_ask",
     "tile_outputs",
     "tile_slide",
     "tile_slide_back",
@@ -226,12 +227,22 @@ def slide_fill_part(
 @intrinsic
 def tile_announce(typing_context, tile, array, at, row):
     """Say that a tile will be written soon, so that the memory is ready by then."""
+    return _prefetch_tile(tile, array, to_write=True)
+
+
+@intrinsic
+def tile_ask(typing_context, tile, array, at, row):
+    """Say that a tile will be read soon."""
+    return _prefetch_tile(tile, array, to_write=False)
+
+
+def _prefetch_tile(tile: Any, array: Any, to_write: bool) -> Any:
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         _, array_value, at, row = args
         to = _Announcer(context, builder, tile)
         for _, m, v in tile.cells:
-            to.prefetch(to.cell(to.place(array, array_value, at), row, m, v), True)
+            to.prefetch(to.cell(to.place(array, array_value, at), row, m, v), to_write)
         return context.get_dummy_value()
 
     return types.void(tile, array, types.intp, types.intp), emit
@@ -306,6 +317,7 @@ if config.DISABLE_JIT:
         slide_fill,
         slide_fill_part,
         tile_announce,
+        tile_ask,
         tile_outputs,
         tile_slide,
         tile_slide_back,

@@ -45,6 +45,10 @@ def tile_announce(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> Non
     """Do nothing: this is for the caches."""
 
 
+def tile_ask(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:
+    """Do nothing: this is for the caches."""
+
+
 def _seen(known: np.ndarray, window: np.ndarray, at: int, tap: int) -> np.ndarray:
     outputs, stride = np.arange(_size(known, "outputs")), _size(known, "stride")
     return window[at + tap * _size(known, "dilation") + stride * outputs]

@@ -48,6 +48,7 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
+from minigrad.kernels._simd_slide import tile_ask
 from minigrad.kernels.conv_finish import NO_MASK, Other
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import Packing, pack_weight, packing_of
@@ -421,6 +422,9 @@ def _strips(
             at = group * g.filters + v * width
             upper_to, lower_to = written[i] + at, written[j] + at
             start = tile_load(zeros, bias, vector * width, 0)
+            if other.values.size > 0:  # it comes from memory, while the tile is summed
+                tile_ask(zeros, other.values, upper_to, out_pixel)
+                tile_ask(zeros, other.values, lower_to, out_pixel)
             upper, lower, read, write = _two_strips(
                 start, values, seen[i], seen[j], weight, vector * g.taps * width, g, window, plan,
                 read, write, width,
