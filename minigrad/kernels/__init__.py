@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels._pool import release_memory
+from minigrad.kernels import _pool
+from minigrad.kernels._constant import release_prepared
 from minigrad.kernels._serial import serial_only
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -77,6 +78,11 @@ class _Local(threading.local):
 
 
 _local = _Local()
+
+
+def release_memory() -> int:
+    """Give memory back that is kept for later: prepared weights, and what waits in the pool."""
+    return release_prepared() + _pool.release_memory()
 
 
 def names() -> list[str]:

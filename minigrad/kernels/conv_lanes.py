@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
@@ -230,10 +231,14 @@ def _pack(
     square = weight[0, 0].size
     steps = (square, g.filters * square) if transposed else (g.channels * square, square)
     size = plan.vectors * g.taps * lanes(weight.dtype)
-    packed = aligned(size, weight.dtype)
-    values = np.ascontiguousarray(weight).reshape(-1)
-    _pack_loop.launch(size, values, g, g.filters * g.channels * square, *steps, taps, packed)
-    return packed
+
+    def pack(empty: Empty) -> np.ndarray:
+        packed = aligned(size, weight.dtype, empty)
+        values = np.ascontiguousarray(weight).reshape(-1)
+        _pack_loop.launch(size, values, g, g.filters * g.channels * square, *steps, taps, packed)
+        return packed
+
+    return prepared(weight, ("lanes", g.groups, taps.tobytes(), transposed), pack)
 
 
 @kernel

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from minigrad.kernels import _pool
 from minigrad.kernels._ahead import LINE_BYTES
+from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, kernel, prange
 from minigrad.kernels._simd import (
     lanes_of,
@@ -37,12 +37,15 @@ class Packing:
     taps : ndarray, shape (taps, 3)
         Of each tap its place in the weight, that in the packed weight, and there the step from a
         vector to the next.
+    how : tuple
+        The same as one value: packings that put everything in the same place have the same.
     """
 
     size: int
     starts: list[int]
     sizes: np.ndarray
     taps: np.ndarray
+    how: tuple[int, bytes, bytes]
 
 
 def packing_of(
@@ -71,21 +74,28 @@ def packing_of(
         step, tap = phase.g.taps * lanes, g.channels * lanes
         taps += [(at, start + i * tap, step) for i, at in enumerate(phase.taps.tolist())]
         start += g.groups * vectors * step
-    sizes = (g.groups, vectors, g.filters, g.channels, g.filters * g.channels * square, *steps)
-    return Packing(start, starts, np.array(sizes), np.array(taps, np.int64).reshape(-1, 3))
+    sizes = np.array(
+        (g.groups, vectors, g.filters, g.channels, g.filters * g.channels * square, *steps)
+    )
+    places = np.array(taps, np.int64).reshape(-1, 3)
+    return Packing(start, starts, sizes, places, (start, sizes.tobytes(), places.tobytes()))
 
 
 def pack_weight(weight: np.ndarray, packing: Packing) -> np.ndarray:
     """Bring a weight of shape (F, C/groups, KH, KW) to the form that tiles read."""
-    packed = aligned(packing.size, weight.dtype)
-    values = np.ascontiguousarray(weight).reshape(-1)
-    _pack_loop.launch(packing.size, values, packing.sizes, packing.taps, packed)
-    return packed
+
+    def pack(empty: Empty) -> np.ndarray:
+        packed = aligned(packing.size, weight.dtype, empty)
+        values = np.ascontiguousarray(weight).reshape(-1)
+        _pack_loop.launch(packing.size, values, packing.sizes, packing.taps, packed)
+        return packed
+
+    return prepared(weight, packing.how, pack)
 
 
-def aligned(size: int, dtype: np.dtype) -> np.ndarray:
+def aligned(size: int, dtype: np.dtype, empty: Empty) -> np.ndarray:
     """Make an array, values undefined, whose vectors do not straddle two lines of the cache."""
-    memory = _pool.empty((size * dtype.itemsize + LINE_BYTES,), _BYTE)
+    memory = empty((size * dtype.itemsize + LINE_BYTES,), _BYTE)
     address, _ = memory.__array_interface__["data"]
     start = -address % LINE_BYTES
     return memory[start : start + size * dtype.itemsize].view(dtype)

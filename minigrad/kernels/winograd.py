@@ -39,8 +39,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import _pool, winograd_wide
+from minigrad.kernels import winograd_wide
 from minigrad.kernels._ahead import ask
+from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._runs import aligned_empty, zero_run
@@ -56,6 +57,7 @@ from minigrad.kernels._simd import (
 from minigrad.kernels.conv_choice import winograd_outputs
 from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
+from minigrad.kernels.conv_pack import aligned
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS
 from minigrad.kernels.winograd_tiles import (
@@ -155,10 +157,7 @@ def _convolve(
         return winograd_wide.convolve(x, weight, bias, g, outputs, taps, other, relu, mask)
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     plan, width = _plan(g, outputs), lanes(x.dtype)
-    points = POINTS[outputs]
-    weight = np.ascontiguousarray(weight).reshape(-1)
-    filters = _pool.empty((plan.patch**2 * g.C * plan.vectors * width,), x.dtype)
-    _filters_loop.launch(filters.size, weight, points, taps, g, plan, filters)
+    points, filters = POINTS[outputs], _filters(weight, g, taps, plan)
     biases = np.zeros(plan.vectors * width, x.dtype)
     if bias is not None:
         biases[: g.F] = bias
@@ -168,6 +167,19 @@ def _convolve(
         NO_MASK if mask is None else mask, int(relu), points, g, plan, flat_channels_last(out),
     )  # fmt: skip
     return out
+
+
+def _filters(weight: np.ndarray, g: Geometry, taps: Taps, plan: Plan) -> np.ndarray:
+    """Transform all filters; they take up to four times as much memory as the weight."""
+
+    def transform(empty: Empty) -> np.ndarray:
+        size = plan.patch**2 * g.C * plan.vectors * lanes(weight.dtype)
+        filters = aligned(size, weight.dtype, empty)
+        values = np.ascontiguousarray(weight).reshape(-1)
+        _filters_loop.launch(size, values, POINTS[plan.outputs], taps, g, plan, filters)
+        return filters
+
+    return prepared(weight, ("winograd", plan.outputs, taps), transform)
 
 
 def _few_tiles(g: Geometry, outputs: int) -> bool:

@@ -40,6 +40,11 @@ def _fill(name: str, tensor: _T, draw: Callable[[tuple[int, ...]], Any]) -> _T:
             f"{name}: a Parameter or a Tensor to fill was expected, got "
             f"{type(tensor).__name__}. Pass for example layer.weight."
         )
+    if not tensor.data.flags.writeable:
+        raise ArgumentError(
+            f"{name}: an array that can be written to is needed, got a read-only one of shape "
+            f"{tensor.shape}. Set tensor.data = tensor.data.copy() first."
+        )
     tensor.data[...] = draw(tensor.shape)
     return tensor
 

@@ -17,6 +17,7 @@ from minigrad.core.tensor import Tensor
 from minigrad.nn.hooks import Handle, Hooks
 from minigrad.nn.parameter import Parameter
 from minigrad.nn.state import LoadReport, load_state
+from minigrad.ops.memory import constant, is_constant
 
 __all__ = ["Module"]
 
@@ -294,6 +295,8 @@ class Module:
     ) -> LoadReport:
         """Copy ``arrays`` into the module's own, all of them or none.
 
+        Read-only arrays, as :func:`~minigrad.fold_batch_norm` makes them, are replaced instead.
+
         Parameters
         ----------
         arrays : mapping of str to ndarray
@@ -313,7 +316,7 @@ class Module:
         StateError
             With one line for each name that does not fit; nothing was loaded then.
         """
-        return load_state(self.state_dict(), arrays, strict)
+        return load_state(self.state_dict(), self.parameters(), arrays, strict)
 
     # Modes.
 
@@ -348,7 +351,10 @@ class Module:
         for module in self.modules():
             for name, value in module.__dict__.items():
                 if isinstance(value, Parameter):
-                    value.data = value.data.astype(dtype, copy=False)
+                    data = value.data.astype(dtype, copy=False)
+                    if is_constant(value.data) and not is_constant(data):
+                        data = constant(data)
+                    value.data = data
                     value.grad = None
                 elif name in module._buffers and value is not None and value.dtype.kind == "f":
                     module.__dict__[name] = value.astype(dtype, copy=False)

@@ -8,6 +8,7 @@ import numpy as np
 
 from minigrad.core.errors import StateError
 from minigrad.core.tensor import Tensor
+from minigrad.ops.memory import constant, is_constant
 
 __all__ = ["LoadReport", "load_state"]
 
@@ -30,8 +31,16 @@ class LoadReport(NamedTuple):
     unexpected_keys: list[str]
 
 
-def load_state(own: dict[str, np.ndarray], arrays: Mapping[str, Any], strict: bool) -> LoadReport:
-    """Copy ``arrays`` into ``own`` in place, or raise StateError and copy nothing."""
+def load_state(
+    own: dict[str, np.ndarray],
+    parameters: Iterable[Tensor],
+    arrays: Mapping[str, Any],
+    strict: bool,
+) -> LoadReport:
+    """Copy ``arrays`` into ``own`` in place, or raise StateError and copy nothing.
+
+    Read-only arrays that ``parameters`` stand on are replaced, constant ones by constant ones.
+    """
     given = {name: v.data if isinstance(v, Tensor) else v for name, v in arrays.items()}
     missing = [name for name in own if name not in given]
     unexpected = [name for name in given if name not in own]
@@ -54,8 +63,16 @@ def load_state(own: dict[str, np.ndarray], arrays: Mapping[str, Any], strict: bo
             + "\n"
             + _cure(list(own), missing, unexpected, bool(unfit))
         )
+    standing: dict[int, list[Tensor]] = {}
+    for parameter in parameters:
+        standing.setdefault(id(parameter.data), []).append(parameter)
     for _, mine, new in pairs:
-        np.copyto(mine, new, casting="same_kind")
+        if mine.flags.writeable or id(mine) not in standing:
+            np.copyto(mine, new, casting="same_kind")
+            continue
+        copied = np.array(new, mine.dtype)
+        for parameter in standing[id(mine)]:
+            parameter.data = constant(copied) if is_constant(mine) else copied
     for name in counters:
         own[name][...] = 0
     return LoadReport(missing, unexpected)

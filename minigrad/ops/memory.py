@@ -1,15 +1,18 @@
-"""Giving memory back that is kept for the next step."""
+"""Memory: given back that is kept for later, and made constant."""
 
 from minigrad import kernels
+from minigrad.kernels._constant import constant, is_constant
 
-__all__ = ["release_memory"]
+__all__ = ["constant", "is_constant", "release_memory"]
 
 
 def release_memory() -> int:
-    """Give the memory of dead large arrays, kept for new ones, back to the system.
+    """Give memory back to the system that is kept to save time later.
 
     Training makes arrays of the same sizes step after step, and fresh memory is slow. So what
     large arrays leave behind waits for the next ones, up to a quarter of the machine's memory.
+    Networks that :func:`~minigrad.fold_batch_norm` made also keep their weights in the form in
+    which convolutions read them; the next call makes that form again.
 
     Returns
     -------

@@ -11,6 +11,7 @@ import numpy as np
 
 from minigrad import kernels
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
+from minigrad.ops.memory import is_constant
 
 __all__ = ["adam_step", "rmsprop_step", "sgd_step", "sum_of_squares"]
 
@@ -46,9 +47,17 @@ def _check_one(name: str, param: np.ndarray, grad: np.ndarray, *memory: np.ndarr
     for array in (param, *memory):
         if not array.flags.writeable:
             raise ArgumentError(
-                f"{name}: arrays to change in place are needed, got a read-only one. Pass "
-                f"array.copy()."
+                f"{name}: arrays to change in place are needed, got a {_told_read_only(array)}"
             )
+
+
+def _told_read_only(array: np.ndarray) -> str:
+    if is_constant(array):
+        return (
+            "constant one, as fold_batch_norm makes them. Train the model that was folded, or "
+            "copy.deepcopy of the folded one."
+        )
+    return "read-only one. Pass array.copy()."
 
 
 def sgd_step(

@@ -1,6 +1,9 @@
-"""Batch norms folded into convolutions: the same outputs, and clear refusals."""
+"""Batch norms folded into convolutions: the same outputs, constant weights, clear refusals."""
 
+import copy
+import pickle
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ import pytest
 import minigrad as mg
 from minigrad import kernels, models, nn
 from minigrad.core.errors import ArgumentError
+from minigrad.io import load_safetensors, save_safetensors
+from minigrad.ops.memory import is_constant
 
 
 def _trained(model):
@@ -100,6 +105,134 @@ def test_a_folded_network_passes_over_no_result_again(name, monkeypatch):
     monkeypatch.setattr(kernels, "add", refuse)
     with mg.no_grad():
         fused(np.ones((2, 3, 16, 12)))
+
+
+def _folded():
+    """A small folded network that uses every algorithm, and an input for it."""
+    rng = np.random.default_rng(6)
+    model = nn.Sequential(
+        nn.Conv2d(3, 20, 3, stride=2, padding=1), nn.BatchNorm2d(20), nn.ReLU(),
+        nn.BasicBlock(20, 20), nn.Conv2d(20, 20, 3, groups=20), nn.BatchNorm2d(20),
+        nn.GlobalAvgPool2d(), nn.Linear(20, 4),
+    )  # fmt: skip
+    x = rng.standard_normal((2, 3, 34, 30)).astype(np.float32)
+    return mg.fold_batch_norm(_trained(model).float()), x
+
+
+def _run(model, x):
+    with mg.no_grad():
+        return model(x).data.copy()
+
+
+def _fresh(model, x):
+    """The outputs of the model as it is now, by a copy of which nothing can have been kept."""
+    return _run(copy.deepcopy(model), x)
+
+
+def test_the_parameters_of_a_folded_model_are_constant():
+    model, x = _folded()
+    assert all(is_constant(p.data) for p in model.parameters())
+    first = _run(model, x)
+    np.testing.assert_array_equal(_run(model, x), first)
+    np.testing.assert_array_equal(_fresh(model, x), first)
+
+
+CHANGES = {
+    "another array": lambda m: setattr(m[0].weight, "data", 2 * m[0].weight.data),
+    "another parameter": lambda m: setattr(m[0], "weight", nn.Parameter(-m[0].weight.data)),
+    "an array marked read-only": lambda m: setattr(m[3].conv1.weight, "data", _locked(m)),
+    "a state": lambda m: m.load_state_dict({n: 2 * a for n, a in m.state_dict().items()}),
+    "a dtype": lambda m: m.double().float(),
+    "another state of the array": lambda m: m[0].weight.data.__setstate__(
+        (1, (20, 3, 3, 3), np.dtype("f4"), False, bytes(4 * 20 * 27))
+    ),
+}
+
+
+def _locked(model):
+    array = 2 * model[3].conv1.weight.data
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_folded_model_that_is_changed_never_shows_what_was_before(change):
+    model, x = _folded()
+    _run(model, x)
+    change(model)
+    np.testing.assert_array_equal(_run(model, x), _fresh(model, x))
+
+
+def test_an_array_that_was_marked_read_only_may_change_again():
+    model, x = _folded()
+    model[3].conv1.weight.data = locked = _locked(model)
+    before = _run(model, x)
+    locked.flags.writeable = True
+    locked *= 2
+    assert not np.array_equal(_run(model, x), before)
+    np.testing.assert_array_equal(_run(model, x), _fresh(model, x))
+
+
+def test_a_folded_model_loads_what_a_folded_model_saved(tmp_path):
+    (source, x), (model, _) = _folded(), _folded()
+    for parameter in source.parameters():
+        parameter.data = parameter.data + 1
+    save_safetensors(tmp_path / "folded.safetensors", source.state_dict())
+    _run(model, x)
+    arrays, _ = load_safetensors(tmp_path / "folded.safetensors")
+    model.load_state_dict(arrays)
+    assert all(is_constant(p.data) for p in model.parameters())
+    np.testing.assert_array_equal(_run(model, x), _run(source, x))
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_copies_of_a_folded_model_compute_the_same(protocol):
+    model, x = _folded()
+    twin = pickle.loads(pickle.dumps(model, protocol))
+    np.testing.assert_array_equal(_run(twin, x), _run(model, x))
+    twin.load_state_dict({name: 2 * a for name, a in model.state_dict().items()})
+    np.testing.assert_array_equal(_run(twin, x), _fresh(twin, x))
+    assert not np.array_equal(_run(twin, x), _run(model, x))
+
+
+def test_a_folded_model_is_not_trained_and_its_copy_is():
+    model, x = _folded()
+    before = _run(model, x)
+    for net in (model, copy.deepcopy(model)):
+        optimizer = mg.optim.SGD(net.parameters(), lr=0.1)
+        net(x).sum().backward()
+        if net is not model:
+            optimizer.step()
+            assert not np.array_equal(_run(net, x), before)
+            continue
+        with pytest.raises(ArgumentError) as caught:
+            optimizer.step()
+        assert str(caught.value) == (
+            "sgd_step: arrays to change in place are needed, got a constant one, as "
+            "fold_batch_norm makes them. Train the model that was folded, or copy.deepcopy of the "
+            "folded one."
+        )
+    np.testing.assert_array_equal(_run(model, x), before)
+
+
+def test_threads_may_share_a_folded_model():
+    model, x = _folded()
+    want, results, gate = _fresh(model, x), [], threading.Barrier(4)
+
+    def work():
+        for _ in range(5):
+            gate.wait()
+            results.append(_run(model, x))
+            mg.release_memory()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 20
+    for result in results:
+        np.testing.assert_array_equal(result, want)
 
 
 def test_a_batch_norm_before_the_convolution_stays():

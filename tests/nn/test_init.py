@@ -114,3 +114,11 @@ def test_wrong_calls_are_explained():
         "constant_: a Parameter or a Tensor to fill was expected, got ndarray. "
         "Pass for example layer.weight."
     )
+    fixed = weight(shape=(5, 3))
+    fixed.data.flags.writeable = False
+    with pytest.raises(ArgumentError) as caught:
+        init.kaiming_normal_(fixed)
+    assert str(caught.value) == (
+        "normal_: an array that can be written to is needed, got a read-only one of shape "
+        "(5, 3). Set tensor.data = tensor.data.copy() first."
+    )
