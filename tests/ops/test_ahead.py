@@ -98,7 +98,7 @@ def test_a_rehearsal_notes_what_is_to_be_compiled_and_runs_nothing():
     rehearsal = Rehearsal()
     with kernels.use("fast"):
         for dtype in "f8", "f8", "f4":
-            rehearsal.hear(_call(ReLU, [np.ones(3, dtype)]))
+            rehearsal.hear(_call(ReLU, [np.ones(999, dtype)]))
     while not rehearsal.done:
         build, types = rehearsal.next()
         noted.append((build.py_func.__name__, types[0].dtype.name))
@@ -143,7 +143,7 @@ def backward(loss):
     return "_relu_backward_loop" in compiled
 
 from pathlib import Path
-x = mg.tensor(np.random.default_rng(0).standard_normal((3, 5), np.float32), requires_grad=True)
+x = mg.tensor(np.random.default_rng(0).standard_normal((30, 50), np.float32), requires_grad=True)
 """
 
 
