@@ -8,9 +8,9 @@ else does: later ones of the forward pass, and those of the backward pass, which
 has compiled is found in the cache, and the processes take turns at each kernel
 (``kernels/_turns.py``).
 
-The helper ends with this process, or when it has heard nothing new for some seconds. It changes no
-result, and where it cannot help nobody notices. There is none with ``MINIGRAD_COMPILE_AHEAD=0`` in
-the environment, on a machine with one core, or without a folder for the cache.
+The helper ends with this process, or when nothing new is to be expected. It changes no result, and
+where it cannot help nobody notices. There is none with ``MINIGRAD_COMPILE_AHEAD=0`` in the
+environment, on a machine with one core, or without a folder for the cache.
 """
 
 import atexit
@@ -42,6 +42,9 @@ main()
 # Descriptions are told apart by all they say, and a number in one may change at every call.
 _MOST = 1000
 
+# After so many calls in a row that are like earlier ones no other is expected.
+_ENOUGH = 1000
+
 # Seconds in which a process ends that is killed.
 _PROMPT = 2.0
 
@@ -63,6 +66,7 @@ class _Helper:
         self._pipe = process.stdin
         os.set_blocking(self._pipe.fileno(), False)
         self._told: set[bytes] = set()
+        self._repeats = 0
         self._unsent = b""
         self._sending = threading.Lock()
         self.pid, self._kill = process.pid, process.kill
@@ -73,15 +77,30 @@ class _Helper:
         """Tell of a call, if it is the first of its kind."""
         description = described(call)
         if description is None or description in self._told or len(self._told) == _MOST:
+            self._repeats += 1
             return
+        self._repeats = 0
         self._told.add(description)
+        self._send(description)
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether nothing new is to be expected."""
+        return self._repeats >= _ENOUGH
+
+    def dismiss(self) -> None:
+        """Let the helper end when it has compiled what it knows of."""
+        self._send(b"")
+
+    def _send(self, description: bytes) -> None:
+        """Send a message, unless another thread is sending one."""
         if self._sending.acquire(blocking=False):
             try:
-                self._send(len(description).to_bytes(LENGTH_BYTES) + description)
+                self._put(len(description).to_bytes(LENGTH_BYTES) + description)
             finally:
                 self._sending.release()
 
-    def _send(self, message: bytes) -> None:
+    def _put(self, message: bytes) -> None:
         """Write what the pipe takes at once: a message that is begun is ended, others are lost."""
         self._unsent = self._unsent[self._write(self._unsent) :]
         if not self._unsent:
@@ -112,13 +131,11 @@ _helper: _Helper | None = None
 def _begin() -> None:
     """Have a helper, now that an operation has to wait for a kernel."""
     global _helper
-    if _helper is not None or os.environ.get(_VARIABLE) == "0" or not possible():
-        return
     call = _call_in_progress()
-    if call is None:
+    if call is None or os.environ.get(_VARIABLE) == "0" or not possible():
         return
     try:
-        _helper = _Helper()
+        _helper = _helper or _Helper()
     except (OSError, RuntimeError, ValueError):  # no more processes or threads, or odd paths
         return
     function.before_forward = _offer
@@ -129,8 +146,12 @@ def _offer(
     operation: type[Function], inputs: list[Any], needs: list[bool], options: dict[str, Any]
 ) -> None:
     helper, algorithm, serial = _helper, conv_choice.in_use(), _serial.must_be_serial()
-    if helper is not None:
-        helper.tell(Call(operation, tuple(inputs), tuple(needs), options, algorithm, serial))
+    if helper is None:
+        return
+    helper.tell(Call(operation, tuple(inputs), tuple(needs), options, algorithm, serial))
+    if helper.knows_all:
+        function.before_forward = None
+        helper.dismiss()
 
 
 def _await_end(process: subprocess.Popen[bytes]) -> None:

@@ -30,8 +30,8 @@ from minigrad.ops._description import LENGTH_BYTES, Call, recreated
 
 __all__ = ["Rehearsal", "main"]
 
-# Seconds without a message after which there is nothing left to do.
-_IDLE = 10.0
+# Seconds without a message after which none is waited for.
+_PATIENCE = 10.0
 
 Note = tuple[Any, tuple[Any, ...]]  # a build of a kernel, and the types of its arguments
 
@@ -118,15 +118,18 @@ def _compile(build: Any, types: tuple[Any, ...]) -> None:
 
 def _serve(messages: "queue.SimpleQueue[bytes]") -> None:
     """Hear all that has come, compile one kernel, and look again what has come."""
-    rehearsal = Rehearsal()
+    rehearsal, patience = Rehearsal(), _PATIENCE
     while True:
         try:
-            message = messages.get(timeout=_IDLE if rehearsal.done else 0)
+            message = messages.get(timeout=patience if rehearsal.done else 0)
         except queue.Empty:
             if rehearsal.done:
                 return
             with contextlib.suppress(Exception):
                 _compile(*rehearsal.next())
         else:
+            if not message:  # no more is to come
+                patience = 0
+                continue
             with contextlib.suppress(Exception):
                 rehearsal.hear(recreated(message))

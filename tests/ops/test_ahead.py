@@ -211,6 +211,20 @@ def test_a_helper_that_is_killed_is_not_missed(run):
     assert printed == ["True", "None"]
 
 
+@two_cores
+def test_a_helper_is_dismissed_when_nothing_is_new(run):
+    printed = run(
+        "ahead._ENOUGH = 4\n"
+        "forward()\n"
+        "print(function.before_forward is not None)\n"
+        "forward(); forward()\n"
+        "print(function.before_forward is None)\n"
+        "wait_until(lambda: ahead._helper is None, seconds=9)\n"
+        "print(kept('_relu_backward_loop'))"
+    )
+    assert printed == ["True", "True", "True"]
+
+
 def _alive(pid):
     """Whether a process runs; one that has ended may wait for a parent to ask how."""
     try:
