@@ -47,6 +47,11 @@ def tile_gather(tile: np.ndarray, array: np.ndarray, at: int, step: int, count: 
     return tile_load_columns(tile, array, at, step, count)
 
 
+def tile_square(like: np.ndarray) -> np.ndarray:
+    """Make a square tile of zeros."""
+    return tile_zeros(1, 1, like)
+
+
 def tile_transpose(tile: np.ndarray) -> np.ndarray:
     """Exchange rows and lanes of a tile, which has one of each here."""
     return tile

@@ -9,9 +9,20 @@ from typing import Any
 
 from llvmlite import ir
 
-from minigrad.kernels._simd import config, intrinsic
+from minigrad.kernels._simd import Tile, config, intrinsic, lanes
 
-__all__ = ["tile_transpose"]
+__all__ = ["tile_square", "tile_transpose"]
+
+
+@intrinsic
+def tile_square(typing_context, like):
+    """Make a tile of zeros with as many rows as a vector has lanes, for an array's dtype."""
+    tile = Tile(like.dtype, lanes(str(like.dtype)), 1)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        return ir.Constant(context.get_value_type(tile), None)
+
+    return tile(like), emit
 
 
 @intrinsic
@@ -43,4 +54,4 @@ def tile_transpose(typing_context, tile):
 
 
 if config.DISABLE_JIT:
-    from minigrad.kernels._simd_plain import tile_transpose
+    from minigrad.kernels._simd_plain import tile_square, tile_transpose

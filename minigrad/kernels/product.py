@@ -29,11 +29,12 @@ from minigrad.kernels._simd import (
     lanes,
     lanes_of,
     tile_by_lane,
-    tile_gather,
-    tile_load,
+    tile_load_columns,
+    tile_load_part,
     tile_store,
     tile_zeros,
 )
+from minigrad.kernels._simd_transpose import tile_square, tile_transpose
 from minigrad.kernels.gemm import ADD, FEW, OVERWRITE, multiply
 
 # Rows of b that are packed at once: a block of a panel stays in the second cache.
@@ -87,7 +88,7 @@ def _product_panel(M, K, N, column, a, a_row, a_column, b, b_row, b_column, out)
     width = lanes_of(out)
     columns = min(N - column, VECTORS * width)
     vectors = chunks_of(columns, width)
-    packed = aligned_empty(min(K, DEPTH) * vectors * width, out)
+    packed = aligned_empty((min(K, DEPTH) + width) * vectors * width, out)
     sums, row = out[column:], N
     whole = columns == vectors * width
     near = whole and b_column == 1 and M <= FEW
@@ -111,19 +112,25 @@ def _product_panel(M, K, N, column, a, a_row, a_column, b, b_row, b_column, out)
 
 @body
 def _pack(b, at, b_row, b_column, rows, columns, packed):
-    """Bring a block of b to vectors that lie row by row, the last one filled up with zeros."""
+    """Bring a block of b to vectors that lie row by row, the last one filled up with zeros.
+
+    Where columns lie in one piece, squares are read by columns and turned; the last ones write up
+    to a vector of rows too many.
+    """
     width = lanes_of(packed)
-    one = tile_zeros(1, 1, packed)
-    to = 0
-    for _ in range(rows):
-        for v in range(0, columns, width):
-            if b_column == 1 and v + width <= columns:
-                held = tile_load(one, b, at + v, 0)
-            else:
-                held = tile_gather(one, b, at + v * b_column, b_column, columns - v)
-            tile_store(held, packed, to, 0)
-            to += width
-        at += b_row
+    one, square = tile_zeros(1, 1, packed), tile_square(packed)
+    step = chunks_of(columns, width) * width
+    if b_column == 1:
+        for k in range(rows):
+            for v in range(0, columns, width):
+                held = tile_load_columns(one, b, at + k * b_row + v, 0, columns - v)
+                tile_store(held, packed, k * step + v, 0)
+        return
+    for v in range(0, columns, width):
+        for k in range(0, rows, width):
+            start = at + v * b_column + k
+            held = tile_load_part(square, b, start, b_column, 0, columns - v, rows - k)
+            tile_store(tile_transpose(held), packed, k * step + v, step)
 
 
 @kernel
