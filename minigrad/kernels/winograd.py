@@ -34,13 +34,12 @@ Source: Lavin and Gray, Fast algorithms for convolutional neural networks (2016)
 points, Barabasz et al., Error analysis and improving the accuracy of Winograd convolution (2020).
 """
 
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from minigrad.kernels import winograd_wide
-from minigrad.kernels._ahead import ask
+from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead
 from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
@@ -50,7 +49,6 @@ from minigrad.kernels._simd import (
     VECTORS,
     lanes,
     lanes_of,
-    tile_outer,
     tile_store,
     tile_zeros,
 )
@@ -63,13 +61,17 @@ from minigrad.kernels.winograd_matrices import POINTS, TAPS
 from minigrad.kernels.winograd_tiles import (
     LOW,
     Taps,
+    cut_tiles,
+    places_of,
+    seen,
+    sum_channels,
     transform_filters,
     transform_patches,
-    write_row,
+    write_rows,
 )
 
 # Patches and sums of a block of tiles should stay in the second cache.
-BLOCK_BYTES = 512 * 1024
+BLOCK_BYTES = 768 * 1024
 
 # Blocks come in multiples of this, so that threads have the same number of them.
 CHUNKS = 8
@@ -94,12 +96,13 @@ class Plan(NamedTuple):
     row_tiles: int  # tiles in a row
     rows: int
     block: int  # rows whose products are made together
-    height: int  # of a tile of registers
+    full: int  # tiles of a block in full tiles of registers; the rest is in low ones
     places: int  # for the tiles of a block, whole tiles of registers
     vectors: int  # of filters
     chunks: int
-    point: int  # from the channels of a point to those of the next one
-    tile: int  # from the points of a tile to those of the next one
+    tile: int  # from the channels of a tile to those of the next one
+    point: int  # from the patches of a point to those of the next one
+    vector: int  # from a vector of channels to the next one
 
 
 def conv2d_forward(
@@ -198,29 +201,26 @@ def _plan(g: Geometry, outputs: int) -> Plan:
     vectors = whole_vectors(g.F, np.dtype(np.float32))
     tiles = BLOCK_BYTES // (patch * patch * 4 * (g.C + min(vectors, VECTORS) * width))
     most = max(tiles // max(row_tiles, 1), 1)
-    heights = (ROWS, LOW) if vectors > 1 else (ALONE,)
-    block, height = _block_of_rows(rows, row_tiles, most, heights)
-    tiles = block * row_tiles
-    places = max(chunks_of(tiles, high) * high for high in (height, ALONE))
-    point = chunks_of(g.C, width) * width
+    block = _block_of_rows(rows, row_tiles, most, vectors)
+    _, full = cut_tiles(block * row_tiles)
+    places = max(places_of(block * row_tiles, full), chunks_of(block * row_tiles, ALONE) * ALONE)
+    point = (places | 1) * width  # not a power of two, of which a cache holds few
     return Plan(
-        outputs, patch, image_rows, row_tiles, rows, block, height,
-        places, vectors, chunks_of(rows, block), point,
-        patch * patch * point + width,  # not a power of two, of which a cache holds few
+        outputs, patch, image_rows, row_tiles, rows, block, full,
+        places, vectors, chunks_of(rows, block), width, point, patch * patch * point,
     )  # fmt: skip
 
 
-def _block_of_rows(
-    rows: int, row_tiles: int, most: int, heights: tuple[int, ...]
-) -> tuple[int, int]:
-    """Choose how many rows of tiles make a block, and how high a tile of registers is."""
+def _block_of_rows(rows: int, row_tiles: int, most: int, vectors: int) -> int:
+    """Choose how many rows of tiles make a block."""
 
-    def cost(choice: tuple[int, int]) -> int:
-        block, height = choice
+    def cost(block: int) -> int:
+        tiles = block * row_tiles
         blocks = chunks_of(chunks_of(rows, block), CHUNKS) * CHUNKS
-        return blocks * (chunks_of(block * row_tiles, height) * (height + 1) + BLOCK_COST)
+        products = cut_tiles(tiles)[0] if vectors > 1 else chunks_of(tiles, ALONE) * (ALONE + 1)
+        return blocks * (products + BLOCK_COST)
 
-    return min(product(range(most, 0, -1), heights), key=cost)
+    return min(range(most, 0, -1), key=cost)
 
 
 @kernel
@@ -254,18 +254,40 @@ def _convolve_loop(x, filters, bias, other, mask, relu, points, g, plan, out):
 def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     """Transform the patches of a block of rows, and compute these tiles for all filters."""
     last = min(first + plan.block, plan.rows)
-    patches = aligned_empty(plan.places * plan.tile, out)
+    patches = aligned_empty(chunks_of(g.C, lanes_of(out)) * plan.vector, out)
     transform_patches(x, points, g, plan, first, last, 0, g.C, patches)
-    used = (last - first) * plan.row_tiles * plan.tile
-    zero_run(patches, used, patches.size - used)  # nobody reads what they become
+    used = (last - first) * plan.row_tiles * lanes_of(out)
+    for at in range(0, patches.size, plan.point):  # nobody reads what they become
+        zero_run(patches, at + used, plan.point - used)
     sums = aligned_empty(plan.places * (plan.patch**2 * VECTORS + 1) * lanes_of(out), out)
+    ahead = np.zeros(AHEAD, np.intp)
+    start, stop = seen(plan, first, last, g.OH, g.OW * g.F, 0, plan.outputs)
+    plan_ahead(ahead, out, start, stop)
+    later = min(last + plan.block, plan.rows)
+    start, stop = seen(plan, last, later, g.H, g.W * g.C, g.top, plan.patch)
+    plan_ahead(ahead, x, start, stop)
     for v in range(0, plan.vectors, VECTORS):
         at = v * plan.patch**2 * g.C * lanes_of(out)
-        _block(patches, filters[at:], bias, other, relu, points, g, plan, first, last, v, sums, out)
+        _block(
+            patches,
+            filters[at:],
+            bias,
+            other,
+            relu,
+            points,
+            g,
+            plan,
+            first,
+            last,
+            v,
+            ahead,
+            sums,
+            out,
+        )
 
 
 @body
-def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v, sums, out):
+def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v, ahead, sums, out):
     """Compute rows of tiles for one or two vectors of filters: products, then A^T m A."""
     width = lanes_of(out)
     wide = min(plan.vectors - v, VECTORS)
@@ -273,46 +295,34 @@ def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v,
     tile = plan.patch**2 * pair + width
     tiles = (last - first) * plan.row_tiles
     for point in range(plan.patch**2):
-        a_at, b_at, to = point * plan.point, point * g.C * pair, point * pair
+        at = point * g.C * pair
         if wide == 1:
-            _multiply(
-                tile_zeros(ALONE, 1, out), ALONE, 1, tiles, g.C,
-                patches, a_at, plan.tile, filters, b_at, sums, to, tile,
-            )  # fmt: skip
-        elif plan.height == ROWS:
-            _multiply(
-                tile_zeros(ROWS, VECTORS, out), ROWS, VECTORS, tiles, g.C,
-                patches, a_at, plan.tile, filters, b_at, sums, to, tile,
-            )  # fmt: skip
+            zeros = tile_zeros(ALONE, 1, out)
+            _multiply(zeros, ALONE, 1, 0, tiles, patches, filters[at:], g, plan, point, ahead, sums)
         else:
+            full, zeros = min(plan.full, tiles), tile_zeros(ROWS, VECTORS, out)
             _multiply(
-                tile_zeros(LOW, VECTORS, out), LOW, VECTORS, tiles, g.C,
-                patches, a_at, plan.tile, filters, b_at, sums, to, tile,
+                zeros, ROWS, VECTORS, 0, full, patches, filters[at:], g, plan, point, ahead, sums
+            )
+            low = tile_zeros(LOW, VECTORS, out)
+            _multiply(
+                low, LOW, VECTORS, plan.full, tiles, patches, filters[at:], g, plan, point, ahead,
+                sums,
             )  # fmt: skip
-    for row in range(first, last):
-        at = (row - first) * plan.row_tiles * tile
-        for u in range(wide):
-            write_row(
-                sums, at + u * width, pair, tile, bias, other, relu, points, g, plan, row, v + u,
-                out,
-            )  # fmt: skip
+    write_rows(sums, pair, tile, bias, other, relu, points, g, plan, first, last, v, wide, out)
 
 
 @body(inline=True)
-def _multiply(
-    zeros, height, wide, tiles, C, patches, a_at, a_tile, filters, b_at, sums, to, to_tile
-):
+def _multiply(zeros, height, wide, start, stop, patches, filters, g, plan, point, ahead, sums):
     """Multiply the matrices of one point: tiles by channels, and channels by filters."""
     width = lanes_of(sums)
     pair = wide * width
-    # One vector of filters has little to fetch, and keeps all ways to the cache busy.
-    ahead = wide if wide > 1 else 0
-    next_filters = np.intp(filters.ctypes.data) + (b_at + C * pair) * filters.itemsize
-    for first in range(0, tiles, height):
-        total = zeros
-        at = a_at + first * a_tile
-        for c in range(C):
-            for v in range(ahead):  # the filters of the next point
-                ask(next_filters + (c * pair + v * width) * filters.itemsize)
-            total = tile_outer(total, patches, at + c, a_tile, filters, b_at + c * pair, width)
-        tile_store(total, sums, to + first * to_tile, to_tile)
+    tile = plan.patch**2 * pair + width
+    next_filters = wide if wide > 1 else 0  # one vector has little to fetch, and no time to ask
+    for first in range(start, stop, height):
+        at = point * plan.point + first * width
+        line, step = next_lines(ahead, g.C)
+        total = sum_channels(
+            zeros, g.C, wide, patches, at, width, plan.vector, filters, 0, next_filters, line, step
+        )
+        tile_store(total, sums, first * tile + point * pair, tile)

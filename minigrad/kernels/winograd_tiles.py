@@ -1,14 +1,17 @@
 """What Winograd convolution makes of images and filters, and of the sums at the points.
 
-A plan says how images are cut into rows of tiles, and where tiles and points lie in the result.
+A plan says how images are cut into rows of tiles, and how far points, tiles and vectors of channels
+are apart in the result. Loops of products know the distance of two tiles when they are compiled: a
+tile of registers then reads all its rows from one address.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from minigrad.kernels._ahead import ask
 from minigrad.kernels._bits import tile_keep_marked_part
-from minigrad.kernels._jit import body
+from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
     ROWS,
@@ -17,6 +20,7 @@ from minigrad.kernels._simd import (
     tile_add,
     tile_load,
     tile_load_part,
+    tile_outer,
     tile_store,
     tile_store_part,
     tile_zeros,
@@ -25,7 +29,7 @@ from minigrad.kernels._simd_transpose import tile_transpose
 from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.winograd_matrices import TAPS, transform
 
-# A tile of registers may be lower than a full one, where that leaves less of it empty.
+# The last tiles of registers may be lower than full ones, where that leaves less of them empty.
 LOW = (ROWS + 2) // 2
 
 # The lanes of a vector, as the compiler needs them to transpose tiles.
@@ -39,6 +43,23 @@ class Taps(NamedTuple):
     tap: int
     channel: int
     filter: int
+
+
+def cut_tiles(tiles: int) -> tuple[int, int]:
+    """Cut a block of tiles into those in full tiles of registers and the rest, in low ones.
+
+    Returns the cost, in rows of registers with one more for what each tile of them costs by
+    itself, and how many tiles are in full ones.
+    """
+    return min(
+        (full * (ROWS + 1) + chunks_of(max(tiles - full * ROWS, 0), LOW) * (LOW + 1), full * ROWS)
+        for full in range(chunks_of(tiles, ROWS) + 1)
+    )
+
+
+def places_of(tiles: int, full: int) -> int:
+    """Return for how many tiles there is room in the tiles of registers."""
+    return full + chunks_of(max(tiles - full, 0), LOW) * LOW
 
 
 @body
@@ -65,6 +86,7 @@ def _transform_row(x, points, g, plan, row, c_first, c_last, half, patches):
     n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs - g.top
     first_w = max(-g.left, 0)
     last_w = min(plan.row_tiles * plan.outputs + TAPS - 1 - g.left, g.W)
+    vector = 0
     for c in range(c_first, c_last, width):
         at = (n * g.H + top) * g.W * g.C + c
         for w in range(first_w, last_w):
@@ -73,13 +95,17 @@ def _transform_row(x, points, g, plan, row, c_first, c_last, half, patches):
         for tile in range(plan.row_tiles):
             for i in range(plan.patch):
                 values = tile_load(patch, half, tile * plan.outputs * column + i * width, column)
-                to = tile * plan.tile + i * plan.patch * plan.point + c - c_first
+                to = vector + tile * plan.tile + i * plan.patch * plan.point
                 tile_store(transform("input", points, values), patches, to, plan.point)
+        vector += plan.vector
 
 
 @body
-def transform_gradients(grad_out, points, g, plan, first, last, f_first, f_last, gradients):
-    """Write A y A^T for rows of tiles and some filters, y being tiles of the gradient."""
+def transform_gradients(grad_out, points, g, plan, group, first, last, f_first, f_last, gradients):
+    """Write A y A^T for rows of tiles and some filters, y being tiles of the gradient.
+
+    They lie in the order of patches, with groups of filters in place of vectors.
+    """
     width = lanes_of(grad_out)
     patch = transform("filter", points, tile_zeros(TAPS, 1, grad_out))  # zeros, as above
     outputs = transform("output", points, patch)
@@ -88,6 +114,8 @@ def transform_gradients(grad_out, points, g, plan, first, last, f_first, f_last,
     for row in range(first, last):
         n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs
         for f in range(f_first, f_last, width):
+            start = (f - f_first) // group * plan.patch**2 * plan.grad_point + (f - f_first) % group
+            start += (row - first) * plan.row_tiles * group
             for tile in range(plan.row_tiles):
                 for j in range(plan.outputs):
                     w = tile * plan.outputs + j
@@ -97,13 +125,13 @@ def transform_gradients(grad_out, points, g, plan, first, last, f_first, f_last,
                         outputs, grad_out, at, g.OW * g.F, 0, g.OH - top, columns
                     )
                     tile_store(transform("gradient", points, values), half, j * column, width)
-                start = ((row - first) * plan.row_tiles + tile) * plan.grad_tile + f - f_first
                 for i in range(plan.patch):
                     values = tile_load(outputs, half, i * width, column)
                     to = start + i * plan.patch * plan.grad_point
                     tile_store(
                         transform("gradient", points, values), gradients, to, plan.grad_point
                     )
+                start += group
 
 
 @body
@@ -134,29 +162,73 @@ def transform_filters(weight, points, taps, g, plan, f, first, last, to, channel
         to += channel
 
 
+@body(inline=True)
+def sum_channels(
+    total, channels, wide, patches, a_at, tile, vector, filters, b_at, next_filters, line, step
+):
+    """Add to a tile of registers, at one point: tiles by channels, times channels by filters.
+
+    Each channel asks for ``next_filters`` vectors from where the filters of this point end, and for
+    one line of something else, ``step`` bytes behind the one before.
+    """
+    width = lanes_of(patches)
+    last_filter = np.intp(filters.ctypes.data) + channels * wide * width * filters.itemsize
+    for first in range(0, channels, width):
+        for c in range(min(width, channels - first)):
+            for v in range(next_filters):
+                ask(last_filter + (b_at + v * width) * filters.itemsize)
+            ask(line)
+            line += step
+            total = tile_outer(total, patches, a_at + c, tile, filters, b_at, width)
+            b_at += wide * width
+        a_at += vector
+    return total
+
+
 @body
-def write_row(sums, at, point, tile_step, bias, other, relu, points, g, plan, row, v, out):
-    """Write A^T m A for one row of tiles, from (tiles, points), for one vector of filters."""
+def seen(plan, first, last, H, row, top, high):
+    """Return where in an image the pixels of some rows of tiles begin and end.
+
+    A row of tiles is ``high`` pixels high, and the first one begins ``top`` above the image.
+    """
+    first_n, first_h = first // plan.image_rows, first % plan.image_rows * plan.outputs - top
+    last_n, last_h = (
+        (last - 1) // plan.image_rows,
+        (last - 1) % plan.image_rows * plan.outputs - top,
+    )
+    return (first_n * H + max(first_h, 0)) * row, (last_n * H + min(last_h + high, H)) * row
+
+
+@body
+def write_rows(
+    sums, point, tile_step, bias, other, relu, points, g, plan, first, last, v, wide, out
+):
+    """Write A^T m A for rows of tiles, from (tiles, points), for some vectors of filters."""
     width = lanes_of(sums)
     patch = transform("filter", points, tile_zeros(TAPS, 1, sums))  # zeros, as above
     half = aligned_empty(plan.outputs * plan.patch * width, sums)
-    n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs
-    start = tile_load(transform("output", points, patch), bias, v * width, 0)
-    for tile in range(plan.row_tiles):
-        for j in range(plan.patch):
-            column = tile_load(patch, sums, at + j * point, plan.patch * point)
-            tile_store(transform("output", points, column), half, j * width, plan.patch * width)
-        at += tile_step
-        left = tile * plan.outputs
-        for i in range(min(g.OH - top, plan.outputs)):
-            values = tile_load(patch, half, i * plan.patch * width, width)
-            values = tile_add(transform("output", points, values), start)
-            to = ((n * g.OH + top + i) * g.OW + left) * g.F + v * width
-            rows, columns = g.OW - left, g.F - v * width
-            if other.mask.size > 0:
-                share = tile_load_part(values, other.values, to, g.F, 0, rows, columns)
-                share = tile_keep_marked_part(share, other.mask, to, g.F, rows, columns)
-                values = tile_add(values, share)
-            elif other.values.size > 0 or relu:  # a call takes longer than the rest
-                values = finish(values, other.values, to, g.F, rows, columns, relu)
-            tile_store_part(values, out, to, g.F, rows, columns)
+    for row in range(first, last):
+        n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs
+        for tile in range(plan.row_tiles):
+            left = tile * plan.outputs
+            at = ((row - first) * plan.row_tiles + tile) * tile_step
+            for u in range(v, v + wide):
+                for j in range(plan.patch):
+                    column = tile_load(patch, sums, at + j * point, plan.patch * point)
+                    tile_store(
+                        transform("output", points, column), half, j * width, plan.patch * width
+                    )
+                at += width
+                start = tile_load(transform("output", points, patch), bias, u * width, 0)
+                for i in range(min(g.OH - top, plan.outputs)):
+                    values = tile_load(patch, half, i * plan.patch * width, width)
+                    values = tile_add(transform("output", points, values), start)
+                    to = ((n * g.OH + top + i) * g.OW + left) * g.F + u * width
+                    rows, columns = g.OW - left, g.F - u * width
+                    if other.mask.size > 0:
+                        share = tile_load_part(values, other.values, to, g.F, 0, rows, columns)
+                        share = tile_keep_marked_part(share, other.mask, to, g.F, rows, columns)
+                        values = tile_add(values, share)
+                    elif other.values.size > 0 or relu:  # a call takes longer than the rest
+                        values = finish(values, other.values, to, g.F, rows, columns, relu)
+                    tile_store_part(values, out, to, g.F, rows, columns)

@@ -58,6 +58,9 @@ CHUNKS = 8
 # block of filters is a multiple of both.
 HEIGHT, ALONE = (8, 16) if ROWS >= 8 else (4, 8)
 
+# Filters whose gradients lie side by side: those of any tile of registers do.
+GROUP = max(ALONE, lanes(np.float32))
+
 
 class Plan(NamedTuple):
     """How the work is cut: blocks of filters, blocks of channels, parts of the rows of tiles."""
@@ -73,10 +76,10 @@ class Plan(NamedTuple):
     filter_blocks: int
     channel_blocks: int
     parts: int
-    point: int  # from the patches of a point to those of the next one
     tile: int  # from the channels of a tile to those of the next one
-    grad_point: int  # the same for gradients
-    grad_tile: int
+    point: int  # from the patches of a point to those of the next one
+    vector: int  # from a vector of channels to the next one
+    grad_point: int  # from the gradients of a point to those of the next one
     sum_point: int  # from the sums of a point to those of the next one
 
 
@@ -109,17 +112,16 @@ def _plan(g: Geometry) -> Plan:
     patch = OUTPUTS + TAPS - 1
     image_rows, row_tiles = chunks_of(g.OH, OUTPUTS), chunks_of(g.OW, OUTPUTS)
     rows = g.N * image_rows
-    filters = _block(g.F, FILTERS, max(ALONE, width))
+    filters = _block(g.F, FILTERS, GROUP)
     channels = _block(g.C, CHANNELS, width)
     block = max(POINT_BYTES // (4 * (filters + channels)) // row_tiles, 1)
     filter_blocks, channel_blocks = chunks_of(g.F, filters), chunks_of(g.C, channels)
     parts = min(chunks_of(CHUNKS, filter_blocks * channel_blocks), rows)
-    tiles = min(block, rows) * row_tiles
-    # Points are not a power of two apart: a cache holds few lines of that distance.
+    tiles = min(block, rows) * row_tiles | 1  # not a power of two, of which a cache holds few
     return Plan(
         OUTPUTS, patch, image_rows, row_tiles, rows, block,
         filters, channels, filter_blocks, channel_blocks, parts,
-        tiles * channels + width, channels, tiles * filters + width, filters,
+        width, tiles * width, patch * patch * tiles * width, tiles * GROUP,
         filters * channels + width,
     )  # fmt: skip
 
@@ -143,14 +145,17 @@ def _grad_weight_loop(x, grad_out, points, g, plan, partial):
 def _block_of_weight(x, grad_out, points, g, plan, part, f, c, partial):
     """Compute a block of filters and channels from a part of the rows of tiles."""
     square = plan.patch**2
-    patches = aligned_empty(square * plan.point, x)
-    gradients = aligned_empty(square * plan.grad_point, x)
+    width = lanes_of(x)
+    patches = aligned_empty(plan.channels // width * plan.vector, x)
+    gradients = aligned_empty(plan.filters // GROUP * square * plan.grad_point, x)
     sums = aligned_empty(square * plan.sum_point, x)
     start, stop = chunk_bounds(part, plan.parts, plan.rows)
     for first in range(start, stop, plan.block):
         last = min(first + plan.block, stop)
         transform_patches(x, points, g, plan, first, last, c, c + plan.channels, patches)
-        transform_gradients(grad_out, points, g, plan, first, last, f, f + plan.filters, gradients)
+        transform_gradients(
+            grad_out, points, g, plan, GROUP, first, last, f, f + plan.filters, gradients
+        )
         tiles = (last - first) * plan.row_tiles
         for point in range(square):
             _multiply(first == start, tiles, point, gradients, patches, plan, sums)
@@ -184,11 +189,12 @@ def _add_tiles(total, is_first, tiles, point, f, c, gradients, patches, plan, su
     to = point * plan.sum_point + f * plan.channels + c
     if not is_first:
         total = tile_load(total, sums, to, plan.channels)
-    a_at, b_at = point * plan.grad_point + f, point * plan.point + c
+    a_at = (f // GROUP * plan.patch**2 + point) * plan.grad_point + f % GROUP
+    b_at = c // width * plan.vector + point * plan.point
     for _ in range(tiles):
-        total = tile_outer(total, gradients, a_at, 1, patches, b_at, width)
-        a_at += plan.filters
-        b_at += plan.channels
+        total = tile_outer(total, gradients, a_at, 1, patches, b_at, plan.vector)
+        a_at += GROUP
+        b_at += width
     tile_store(total, sums, to, plan.channels)
 
 

@@ -14,9 +14,6 @@ the sums of earlier channels are read again and added to::
             sums += patches @ filters       (tiles, channels) @ (channels, pairs of vectors)
     rows of tiles:
         out = A^T sums A
-
-The channels of a tile begin a fixed number of values after those of the one before, known to the
-compiler: all places that a tile of registers reads then follow from one address.
 """
 
 from typing import NamedTuple
@@ -24,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import _pool
-from minigrad.kernels._ahead import ask
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._runs import aligned_empty, zero_run
@@ -34,7 +30,6 @@ from minigrad.kernels._simd import (
     lanes,
     lanes_of,
     tile_load,
-    tile_outer,
     tile_store,
     tile_zeros,
 )
@@ -45,9 +40,12 @@ from minigrad.kernels.winograd_matrices import POINTS, TAPS
 from minigrad.kernels.winograd_tiles import (
     LOW,
     Taps,
+    cut_tiles,
+    places_of,
+    sum_channels,
     transform_filters,
     transform_patches,
-    write_row,
+    write_rows,
 )
 
 # With so many tiles, channels and vectors of filters the matrices take 600 KB each, a point of them
@@ -70,13 +68,14 @@ class Plan(NamedTuple):
     rows: int
     block: int  # rows of a chunk
     blocks: int
-    height: int  # of a tile of registers
+    full: int  # tiles of a block in full tiles of registers; the rest is in low ones
     places: int  # for the tiles of a block, whole tiles of registers
     depths: int  # times that channels are taken
     vectors: int  # of filters, an even number
     wide: int  # vectors of a chunk
-    point: int  # from the patches of a point to those of the next one
     tile: int  # from the channels of a tile to those of the next one
+    point: int  # from the patches of a point to those of the next one
+    vector: int  # from a vector of channels to the next one
     filter_point: int  # from the filters of a point to those of the next one
     sum_point: int  # the same for sums
 
@@ -119,16 +118,16 @@ def _plan(g: Geometry, outputs: int) -> Plan:
     blocks = chunks_of(rows, max(TILES // row_tiles, 1))
     block = chunks_of(rows, blocks)
     tiles = block * row_tiles
-    height = min((ROWS, LOW), key=lambda height: chunks_of(tiles, height) * (height + 1))
-    places = chunks_of(tiles, height) * height
+    _, full = cut_tiles(tiles)
+    places = places_of(tiles, full)
     vectors = chunks_of(whole_vectors(g.F, np.dtype(np.float32)), VECTORS) * VECTORS
     wide = BLOCK if blocks * chunks_of(vectors, BLOCK) >= CHUNKS else VECTORS
     # Points are not a power of two apart: a cache holds few lines of that distance.
     return Plan(
-        outputs, patch, image_rows, row_tiles, rows, block, blocks, height, places,
+        outputs, patch, image_rows, row_tiles, rows, block, blocks, full, places,
         max(chunks_of(g.C, CHANNELS), 1), vectors, wide,  # an empty sum is zero
-        places * CHANNELS + width, CHANNELS, CHANNELS * BLOCK * width + width,
-        places * BLOCK * width + width,
+        CHANNELS, places * CHANNELS + width, width,
+        CHANNELS * BLOCK * width + width, places * BLOCK * width + width,
     )  # fmt: skip
 
 
@@ -179,35 +178,35 @@ def _block_of_filters(patches, weight, bias, other, relu, points, taps, g, plan,
             )  # fmt: skip
         seen = patches[(block * plan.depths + depth) * square * plan.point :]
         for point in range(square):
-            if plan.height == ROWS:
-                _multiply(depth == 0, ROWS, tiles, stop - c, wide, seen, filters, plan, point, sums)
-            else:
-                _multiply(depth == 0, LOW, tiles, stop - c, wide, seen, filters, plan, point, sums)
-    for row in range(first, last):
-        at = (row - first) * plan.row_tiles * BLOCK * width
-        for u in range(wide):
-            write_row(
-                sums, at + u * width, plan.sum_point, BLOCK * width, bias, other, relu, points, g,
-                plan, row, v + u, out,
-            )  # fmt: skip
+            full, deep = min(plan.full, tiles), stop - c
+            _multiply(depth == 0, ROWS, 0, full, deep, wide, seen, filters, plan, point, sums)
+            _multiply(
+                depth == 0, LOW, plan.full, tiles, deep, wide, seen, filters, plan, point, sums
+            )
+    write_rows(
+        sums, plan.sum_point, BLOCK * width, bias, other, relu, points, g, plan, first, last, v,
+        wide, out,
+    )  # fmt: skip
 
 
 @body
-def _multiply(is_first, height, tiles, channels, wide, patches, filters, plan, point, sums):
+def _multiply(is_first, height, start, stop, channels, wide, patches, filters, plan, point, sums):
     """Add the product of the matrices of one point: tiles by channels, channels by filters."""
     width = lanes_of(sums)
-    pair, row = VECTORS * width, BLOCK * width
+    row = BLOCK * width
     next_patches = np.intp(patches.ctypes.data) + (point + 1) * plan.point * patches.itemsize
+    step = np.intp(height * patches.itemsize)
     for v in range(0, wide, VECTORS):
-        for first in range(0, tiles, height):
+        for first in range(start, stop, height):
             a_at = point * plan.point + first * CHANNELS
             b_at = point * plan.filter_point + v * CHANNELS * width
             to = point * plan.sum_point + first * row + v * width
             total = tile_zeros(height, VECTORS, sums)
             if not is_first:
                 total = tile_load(total, sums, to, row)
-            for c in range(channels):
-                ask(next_patches + (first * CHANNELS + c * height) * patches.itemsize)
-                total = tile_outer(total, patches, a_at + c, CHANNELS, filters, b_at, width)
-                b_at += pair
+            line = next_patches + first * CHANNELS * patches.itemsize
+            total = sum_channels(
+                total, channels, VECTORS, patches, a_at, CHANNELS, width, filters, b_at, 0, line,
+                step,
+            )  # fmt: skip
             tile_store(total, sums, to, row)
