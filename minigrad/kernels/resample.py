@@ -14,8 +14,10 @@ from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import lanes_of, tile_outer, tile_store, tile_zeros
 from minigrad.kernels.taps import Taps
 
+# Inline, for many runs are a few vectors long, and a call would take longer than to add them.
 
-@body
+
+@body(inline=True)
 def _mix_vectors(total, x, at, step, sources, weights, first, last):
     """Add some vectors of each run, weighted, to a tile; runs begin ``step`` values apart."""
     width = lanes_of(x)
@@ -24,7 +26,7 @@ def _mix_vectors(total, x, at, step, sources, weights, first, last):
     return total
 
 
-@body
+@body(inline=True)
 def _mix_value(x, at, step, sources, weights, first, last):
     """Add one value of each run, weighted."""
     total = weights.dtype.type(0)
@@ -33,7 +35,7 @@ def _mix_value(x, at, step, sources, weights, first, last):
     return total
 
 
-@body
+@body(inline=True)
 def _mix(x, at, count, sources, weights, first, last, out, to):
     """Set ``count`` values of ``out`` to the sum of some runs, weighted."""
     width, j = lanes_of(x), 0
