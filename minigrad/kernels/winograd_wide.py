@@ -3,6 +3,7 @@
 Then the 36 matrices of the filters (``winograd.py``) are larger than those of the patches, and each
 value of them meets few tiles. To write them to memory and read them again would take longer than
 to multiply them, so the patches are made as a whole, and filters by the chunk that needs them.
+Only of weights that cannot change are all filters made, once, and asked for a point ahead.
 
 A chunk computes a block of tiles for a block of filters. Of both it takes some channels at a time,
 so few that patches, filters and sums stay in the second cache, and those of one point in the first;
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import _pool
+from minigrad.kernels._constant import Empty, is_constant, prepared
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._runs import aligned_empty, zero_run
@@ -35,6 +37,7 @@ from minigrad.kernels._simd import (
 )
 from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry
+from minigrad.kernels.conv_pack import aligned
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS
 from minigrad.kernels.winograd_tiles import (
@@ -99,11 +102,12 @@ def convolve(
     biases = np.zeros(plan.vectors * lanes(x.dtype), x.dtype)
     if bias is not None:
         biases[: g.F] = bias
+    ready = _filters(weight, g, taps, plan) if is_constant(weight) else np.empty(0, x.dtype)
     _wide_loop.launch(
         g.pixels * g.taps * g.F,
-        patches, np.ascontiguousarray(weight).reshape(-1), biases, flat_or_none(other, x.dtype),
-        NO_MASK if mask is None else mask, int(relu), points, taps, g, plan,
-        flat_channels_last(out),
+        patches, np.ascontiguousarray(weight).reshape(-1), ready, biases,
+        flat_or_none(other, x.dtype), NO_MASK if mask is None else mask, int(relu), points, taps,
+        g, plan, flat_channels_last(out),
     )  # fmt: skip
     return out
 
@@ -131,6 +135,40 @@ def _plan(g: Geometry, outputs: int) -> Plan:
     )  # fmt: skip
 
 
+def _filters(weight: np.ndarray, g: Geometry, taps: Taps, plan: Plan) -> np.ndarray:
+    """Transform all filters; those of a chunk and of channels taken together lie together."""
+
+    def transform(empty: Empty) -> np.ndarray:
+        parts = chunks_of(plan.vectors, plan.wide) * plan.depths
+        size = parts * plan.patch**2 * plan.filter_point
+        filters = aligned(size, weight.dtype, empty)
+        values = np.ascontiguousarray(weight).reshape(-1)
+        _filters_loop.launch(size, values, POINTS[plan.outputs], taps, g, plan, filters)
+        return filters
+
+    return prepared(weight, ("winograd, wide", plan.outputs, plan.wide, taps), transform)
+
+
+@kernel
+def _filters_loop(weight, points, taps, g, plan, filters):
+    for chunk in prange(chunks_of(plan.vectors, plan.wide) * plan.depths):
+        to = chunk * plan.patch**2 * plan.filter_point
+        v, c = chunk // plan.depths * plan.wide, chunk % plan.depths * CHANNELS
+        _some_filters(weight, points, taps, g, plan, v, c, filters[to:])
+
+
+@body
+def _some_filters(weight, points, taps, g, plan, v, c, filters):
+    """Write G g G^T for the filters of a chunk, and the channels from c on taken together."""
+    width = lanes_of(filters)
+    for u in range(min(plan.wide, plan.vectors - v)):
+        to = (u // VECTORS * CHANNELS * VECTORS + u % VECTORS) * width
+        transform_filters(
+            weight, points, taps, g, plan, (v + u) * width, c, min(c + CHANNELS, g.C), to,
+            VECTORS * width, plan.filter_point, filters,
+        )  # fmt: skip
+
+
 @kernel
 def _patches_loop(x, points, g, plan, patches):
     for chunk in prange(plan.blocks * plan.depths):
@@ -151,15 +189,19 @@ def _block_of_patches(x, points, g, plan, block, c, patches):
 
 
 @kernel
-def _wide_loop(patches, weight, bias, other, mask, relu, points, taps, g, plan, out):
+def _wide_loop(patches, weight, ready, bias, other, mask, relu, points, taps, g, plan, out):
     for chunk in prange(chunks_of(plan.vectors, plan.wide) * plan.blocks):
         v, block = chunk // plan.blocks * plan.wide, chunk % plan.blocks
         share = Other(other, mask)
-        _block_of_filters(patches, weight, bias, share, relu, points, taps, g, plan, v, block, out)
+        _block_of_filters(
+            patches, weight, ready, bias, share, relu, points, taps, g, plan, v, block, out
+        )
 
 
 @body
-def _block_of_filters(patches, weight, bias, other, relu, points, taps, g, plan, v, block, out):
+def _block_of_filters(
+    patches, weight, ready, bias, other, relu, points, taps, g, plan, v, block, out
+):
     """Compute a block of tiles for the vectors of filters from v on that belong to a chunk."""
     square, width = plan.patch**2, lanes_of(out)
     filters = aligned_empty(square * plan.filter_point, out)
@@ -168,20 +210,17 @@ def _block_of_filters(patches, weight, bias, other, relu, points, taps, g, plan,
     last = min(first + plan.block, plan.rows)
     tiles = (last - first) * plan.row_tiles
     for depth in range(plan.depths):
-        c = depth * CHANNELS
-        stop = min(c + CHANNELS, g.C)
-        for u in range(wide):
-            to = (u // VECTORS * CHANNELS * VECTORS + u % VECTORS) * width
-            transform_filters(
-                weight, points, taps, g, plan, (v + u) * width, c, stop, to, VECTORS * width,
-                plan.filter_point, filters,
-            )  # fmt: skip
+        c, far = depth * CHANNELS, ready.size > 0
+        if far:
+            filters = ready[(v // plan.wide * plan.depths + depth) * square * plan.filter_point :]
+        else:
+            _some_filters(weight, points, taps, g, plan, v, c, filters)
         seen = patches[(block * plan.depths + depth) * square * plan.point :]
         for point in range(square):
-            full, deep = min(plan.full, tiles), stop - c
-            _multiply(depth == 0, ROWS, 0, full, deep, wide, seen, filters, plan, point, sums)
+            full, deep = min(plan.full, tiles), min(CHANNELS, g.C - c)
+            _multiply(depth == 0, ROWS, 0, full, deep, wide, seen, filters, far, plan, point, sums)
             _multiply(
-                depth == 0, LOW, plan.full, tiles, deep, wide, seen, filters, plan, point, sums
+                depth == 0, LOW, plan.full, tiles, deep, wide, seen, filters, far, plan, point, sums
             )
     write_rows(
         sums, plan.sum_point, BLOCK * width, bias, other, relu, points, g, plan, first, last, v,
@@ -190,11 +229,15 @@ def _block_of_filters(patches, weight, bias, other, relu, points, taps, g, plan,
 
 
 @body
-def _multiply(is_first, height, start, stop, channels, wide, patches, filters, plan, point, sums):
+def _multiply(
+    is_first, height, start, stop, channels, wide, patches, filters, far, plan, point, sums
+):
     """Add the product of the matrices of one point: tiles by channels, channels by filters."""
     width = lanes_of(sums)
     row = BLOCK * width
+    # Ask for the patches of the next point, and where filters come from far, for those too.
     next_patches = np.intp(patches.ctypes.data) + (point + 1) * plan.point * patches.itemsize
+    next_filters = np.intp(filters.ctypes.data) + (point + 1) * plan.filter_point * sums.itemsize
     step = np.intp(height * patches.itemsize)
     for v in range(0, wide, VECTORS):
         for first in range(start, stop, height):
@@ -204,7 +247,8 @@ def _multiply(is_first, height, start, stop, channels, wide, patches, filters, p
             total = tile_zeros(height, VECTORS, sums)
             if not is_first:
                 total = tile_load(total, sums, to, row)
-            line = next_patches + first * CHANNELS * patches.itemsize
+            line = next_filters if far and v + VECTORS == wide else next_patches
+            line += first * CHANNELS * patches.itemsize
             total = sum_channels(
                 total, channels, VECTORS, patches, a_at, CHANNELS, width, filters, b_at, 0, line,
                 step,
