@@ -96,10 +96,10 @@ NAMES = tuple(_MAKERS)
 _POOLS = ("max_pool2d_forward", "max_pool2d_backward")
 _PIXELS = (*norm_cases.NORMS, "relu_forward", "relu_backward")
 
-# Kernels that the cases of batch norm call.
+# Kernels that the cases of batch norm call, and those that these two consist of.
 _INSIDE = (
-    "batch_norm_statistics", "batch_norm_forward", "batch_norm_relu_forward", "batch_norm_sums",
-    "batch_norm_grad_input",
+    "batch_norm_training", "batch_norm_backward", "batch_norm_statistics", "batch_norm_forward",
+    "batch_norm_relu_forward", "batch_norm_sums", "batch_norm_grad_input",
 )  # fmt: skip
 
 

@@ -80,12 +80,8 @@ def _training(
     kind: str, x: Any, other: Any, weight: Any, bias: Any, grad_out: Any, *prepared: Any
 ) -> list[np.ndarray]:
     """Statistics, then values."""
-    mean, var = kernels.batch_norm_statistics(x)
-    settings = x, weight, bias, mean, 1 / np.sqrt(var + EPS)
-    if kind == "batch_norm":
-        return [kernels.batch_norm_forward(*settings)]
     added = other if kind == "batch_norm_add_relu" else None
-    return [kernels.batch_norm_relu_forward(*settings, added)[0]]
+    return [kernels.batch_norm_training(x, weight, bias, EPS, kind != "batch_norm", added)[0]]
 
 
 def _backward(
@@ -97,5 +93,4 @@ def _backward(
     if kind == "batch_norm_add_relu":  # the other path takes what the ReLU lets through
         grad_out, mask = kernels.relu_backward(grad_out, mask, (0, 2, 3, 1)), None
         found = [grad_out]
-    sums = kernels.batch_norm_sums(grad_out, x, mean, inv_std, mask)
-    return [kernels.batch_norm_grad_input(grad_out, x, weight, mean, inv_std, *sums, mask), *found]
+    return [kernels.batch_norm_backward(grad_out, x, weight, mean, inv_std, mask)[0], *found]

@@ -35,6 +35,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "batch_norm_statistics",
         "batch_norm_forward",
         "batch_norm_relu_forward",
+        "batch_norm_training",
+        "batch_norm_backward",
         "batch_norm_sums",
         "batch_norm_grad_input",
     ),

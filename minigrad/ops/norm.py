@@ -23,9 +23,9 @@ class BatchNorm(Function):
     def forward(
         ctx: Any, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, **settings: Any
     ) -> np.ndarray:
-        mean, inv_std = statistics(ctx, x, **settings)
-        ctx.save(x, weight, mean, inv_std)
-        return kernels.batch_norm_forward(x, weight, bias, mean, inv_std)
+        y, _, *moments = normalised(ctx, x, weight, bias, **settings)
+        ctx.save(x, weight, *moments)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray | Stopped) -> Any:
@@ -36,25 +36,35 @@ class BatchNorm(Function):
         return undo_norm(ctx, grad_out, *saved)
 
 
-def statistics(
+def normalised(
     ctx: Any,
     x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    relu: bool = False,
+    other: np.ndarray | None = None,
     *,
     running_mean: Any,
     running_var: Any,
     training: bool,
     momentum: float,
     eps: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and 1 / sqrt(var + eps) of each channel; in training, move the running ones."""
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+    """Return y, the bits of a relu behind it, and the mean and 1 / sqrt(var + eps) of channels.
+
+    A sum with ``other`` may come before the relu. In training the running statistics move.
+    """
     ctx.training = training
     if training:
-        mean, var = kernels.batch_norm_statistics(x)
+        y, mask, mean, var = kernels.batch_norm_training(x, weight, bias, eps, relu, other)
         if running_mean is not None:
             update_running_statistics(running_mean, running_var, mean, var, x, momentum)
-    else:
-        mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
-    return mean, 1 / np.sqrt(var + eps)
+        return y, mask, mean, 1 / np.sqrt(var + eps)
+    mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
+    settings = x, weight, bias, mean, 1 / np.sqrt(var + eps)
+    if not relu:
+        return kernels.batch_norm_forward(*settings), None, *settings[3:]
+    return *kernels.batch_norm_relu_forward(*settings, other), *settings[3:]
 
 
 def undo_norm(
@@ -69,17 +79,18 @@ def undo_norm(
     """Return the gradients of x, weight and bias; a mask is that of a relu behind the norm."""
     needs_x, needs_weight, needs_bias = ctx.needs
     grad_x = grad_weight = grad_bias = None
-    if needs_weight or needs_bias or (needs_x and ctx.training):
-        sum_grad, sum_grad_normal = kernels.batch_norm_sums(grad_out, x, mean, inv_std, mask)
-        dtype = np.result_type(grad_out, x)
-        grad_weight = sum_grad_normal.astype(dtype) if needs_weight else None
-        grad_bias = sum_grad.astype(dtype) if needs_bias else None
     if needs_x and ctx.training:
         # Each x moves its output, and through mean and variance all others of its channel.
-        grad_x = kernels.batch_norm_grad_input(
-            grad_out, x, weight, mean, inv_std, sum_grad, sum_grad_normal, mask
-        )
-    elif needs_x:
+        grad_x, *sums = kernels.batch_norm_backward(grad_out, x, weight, mean, inv_std, mask)
+    elif needs_weight or needs_bias:
+        sums = kernels.batch_norm_sums(grad_out, x, mean, inv_std, mask)
+    if needs_weight or needs_bias:
+        dtype = np.result_type(grad_out, x)
+        grad_bias, grad_weight = [
+            sum_.astype(dtype) if needed else None
+            for sum_, needed in zip(sums, (needs_bias, needs_weight), strict=True)
+        ]
+    if needs_x and not ctx.training:
         # With fixed statistics the map is affine; its adjoint is the same scale, no shift.
         if mask is not None:
             grad_out = kernels.relu_backward(grad_out, mask, channels_last_order(x.ndim))

@@ -10,7 +10,7 @@ from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.tensor import Tensor
 from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import held_relu
-from minigrad.ops.norm import BatchNorm, check_norm, statistics
+from minigrad.ops.norm import BatchNorm, check_norm, normalised
 
 __all__ = ["batch_norm_relu"]
 
@@ -22,8 +22,7 @@ class BatchNormReLU(BatchNorm):
     def forward(
         ctx: Any, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, **settings: Any
     ) -> np.ndarray:
-        mean, inv_std = statistics(ctx, x, **settings)
-        y, mask = kernels.batch_norm_relu_forward(x, weight, bias, mean, inv_std)
+        y, mask, mean, inv_std = normalised(ctx, x, weight, bias, True, **settings)
         ctx.save(x, weight, mean, inv_std, mask)  # the mask tells undo_norm of the relu
         if held():
             normal = kernels.batch_norm_forward(x, weight, bias, mean, inv_std)

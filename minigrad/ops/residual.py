@@ -23,7 +23,7 @@ from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import ReLU, held_relu
 from minigrad.ops.arithmetic import added
 from minigrad.ops.conv import Conv2d, out_shape
-from minigrad.ops.norm import BatchNorm, statistics
+from minigrad.ops.norm import BatchNorm, normalised
 from minigrad.ops.shares import late_backward, may_wait, shares_added
 from minigrad.ops.steps import (
     Step,
@@ -142,9 +142,9 @@ def norm_add_relu(
     f_needs = any(ctx.conv_path[-1].needs) if ctx.conv_path else ctx.needs[0]
     last = Node(BatchNorm, (f_needs, *needs))
     relu: Any = Node(ReLU, (any(ctx.needs),))
-    mean, inv_std = statistics(last, f, **norm.options(f, weight, bias))
+    settings = norm.options(f, weight, bias)
+    y, mask, mean, inv_std = normalised(last, f, weight, bias, True, s, **settings)
     last.save(f, weight, mean, inv_std)
-    y, mask = kernels.batch_norm_relu_forward(f, weight, bias, mean, inv_std, s)
     relu.save(mask)
     relu.order = channels_last_order(f.ndim)
     ctx.conv_path.append(last)

@@ -55,13 +55,23 @@ def _everything(x, grad_out, weight, bias):
 
 
 def _fused(x, grad_out, weight, bias):
-    """The same with a relu behind the normalisation, and with a sum between the two."""
+    """The same with a relu behind the normalisation, with a sum between, and in one kernel."""
     mean, var = kernels.batch_norm_statistics(x)
     inv_std = 1 / np.sqrt(var + 0.01)
     out, mask = kernels.batch_norm_relu_forward(x, weight, bias, mean, inv_std)
     sums = kernels.batch_norm_sums(grad_out, x, mean, inv_std, mask)
     junction = kernels.batch_norm_relu_forward(x, weight, bias, mean, inv_std, grad_out)
+    plain = kernels.batch_norm_training(x, None, bias, 0.01)
+    trained = kernels.batch_norm_training(x, weight, bias, 0.01, True, grad_out)
+    back = kernels.batch_norm_backward(grad_out, x, weight, mean, inv_std, mask)
+    names = "trained", "trained mask", "trained mean", "trained var"
+    assert plain[1] is None
     return {
+        "plain": plain[0],
+        "mean": plain[2],
+        "var": plain[3],
+        **dict(zip(names, trained, strict=True)),
+        **dict(zip(("back", "back sum_grad", "back sum_grad_normal"), back, strict=True)),
         "out": out,
         "mask": mask,
         "sum_grad": sums[0],
@@ -88,12 +98,23 @@ def _one_by_one(x, grad_out, weight, bias):
     kept = kernels.relu_backward(grad_out, mask, order)
     sums = kernels.batch_norm_sums(kept, x, mean, inv_std)
     junction = relu(normal + grad_out)
+    grad_x = kernels.batch_norm_grad_input(kept, x, weight, mean, inv_std, *sums)
     return {
+        "plain": kernels.batch_norm_forward(x, None, bias, mean, inv_std),
+        "mean": mean,
+        "var": var,
+        "trained": junction[0],
+        "trained mask": junction[1],
+        "trained mean": mean,
+        "trained var": var,
+        "back": grad_x,
+        "back sum_grad": sums[0],
+        "back sum_grad_normal": sums[1],
         "out": out,
         "mask": mask,
         "sum_grad": sums[0],
         "sum_grad_normal": sums[1],
-        "grad_x": kernels.batch_norm_grad_input(kept, x, weight, mean, inv_std, *sums),
+        "grad_x": grad_x,
         "junction": junction[0],
         "junction's mask": junction[1],
     }

@@ -173,3 +173,71 @@ def batch_norm_grad_input(
     scale = inv_std if weight is None else inv_std * weight
     grad_x = _by_channel(scale, x) * (_kept(grad_out, mask) - from_mean - from_variance)
     return grad_x if np.iscomplexobj(grad_x) else grad_x.astype(x.dtype)
+
+
+def batch_norm_training(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    eps: float,
+    relu: bool = False,
+    other: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+    """Normalise each channel with its own statistics.
+
+    The bits of ``batch_norm_statistics`` and ``batch_norm_forward`` or, with a relu,
+    ``batch_norm_relu_forward``, after one another.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, ...)
+    weight, bias : ndarray of x's dtype, (C,), or None
+    eps : float
+        Added to the variance.
+    relu : bool
+        Whether a relu is behind the normalisation.
+    other : ndarray, shape and dtype of x, or None
+        What is added before the relu.
+
+    Returns
+    -------
+    out : ndarray, shape of x
+    mask : ndarray of uint8, shape (ceil(x.size / 8),), or None
+        The bits of what passed the relu, or None without one.
+    mean, var : ndarray of float64, (C,)
+    """
+    mean, var = batch_norm_statistics(x)
+    settings = x, weight, bias, mean, 1 / np.sqrt(var + eps)
+    if relu:
+        return *batch_norm_relu_forward(*settings, other), mean, var
+    return batch_norm_forward(*settings), None, mean, var
+
+
+def batch_norm_backward(
+    grad_out: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    mask: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all gradients of a batch norm in training.
+
+    The bits of ``batch_norm_sums`` and ``batch_norm_grad_input`` after one another.
+
+    Parameters
+    ----------
+    grad_out, x : ndarray, (N, C, ...)
+    weight : ndarray of x's dtype, (C,), or None
+    mean, inv_std : ndarray of float64, (C,)
+    mask : ndarray of uint8, or None
+        As for ``batch_norm_sums``.
+
+    Returns
+    -------
+    grad_x : ndarray, shape of x
+    sum_grad, sum_grad_normal : ndarray of float64, (C,)
+        The gradients of bias and weight.
+    """
+    sums = batch_norm_sums(grad_out, x, mean, inv_std, mask)
+    return batch_norm_grad_input(grad_out, x, weight, mean, inv_std, *sums, mask), *sums
