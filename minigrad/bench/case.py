@@ -80,8 +80,7 @@ class Case:
     flops : int
         Multiplications and additions that the definition asks for, whatever an algorithm saves.
     bytes : int
-        Every output written once and every input read once, or twice where the first values can
-        be written only when all have been read.
+        Every input read once and every output written once.
     group : str
         Whose geometric mean it belongs to.
     whole : bool
@@ -99,6 +98,9 @@ class Case:
         Which one minigrad's table of convolutions takes here.
     profiled : bool
         Whether to account for the time of its first contender, kernel by kernel.
+    again : int
+        Bytes of inputs that are read a second time, for the first value can be written only when
+        all have been read.
     deep : bool
         Whether rounding in one layer may move a number across the kink of a ReLU in the next, so
         that single entries of a gradient differ by far more than rounding: then the norm of the
@@ -118,6 +120,7 @@ class Case:
     alone: Callable[[str], Callable[[], Any]] | None = None
     algorithm: str = ""
     profiled: bool = False
+    again: int = 0
     deep: bool = False
 
 

@@ -13,7 +13,7 @@ from minigrad import kernels
 __all__ = ["Roofs", "measure_copy", "measure_peak", "measure_roofs", "times"]
 
 # Bytes of the array that is copied: from the first cache to far outside of the last of most.
-SIZES = (16 << 10, 128 << 10, 1 << 20, 8 << 20, 32 << 20, 128 << 20)
+SIZES = (16 << 10, 128 << 10, 1 << 20, 8 << 20, 48 << 20, 128 << 20)
 
 # A millisecond a launch: short enough that some fit between two interruptions.
 _STEPS = 4_000
@@ -39,9 +39,9 @@ class Roofs:
         """Take them from a run's JSON, whose keys are text."""
         return cls(record["flops"], {int(size): rate for size, rate in record["copy"].items()})
 
-    def bandwidth(self, moved: int) -> float:
-        """Bytes a second of a copy that reads and writes about so many bytes in all."""
-        nearest = min(self.copy, key=lambda size: abs(np.log(size * 2 / max(moved, 1))))
+    def bandwidth(self, nbytes: int) -> float:
+        """Bytes a second of a copy whose arrays have about so many bytes in all."""
+        nearest = min(self.copy, key=lambda size: abs(np.log(size * 2 / max(nbytes, 1))))
         return self.copy[nearest]
 
     @property

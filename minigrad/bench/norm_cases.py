@@ -21,9 +21,10 @@ EPS = 1e-5
 _KINDS = ("batch_norm", "batch_norm_relu", "batch_norm_add_relu")
 NORMS = tuple(f"{kind}_{way}" for kind in _KINDS for way in ("training", "backward"))
 
-# Arrays as large as x that each kind moves. What it divides by, or takes away, is known only when
-# x, and backward the cotangent, have been read to their ends; then they are read again.
-_MOVED = {"training": 3, "backward": 5}
+# Arrays as large as x that each kind takes and makes, and how many it reads again: what it divides
+# by, or takes away, is known only when x, and backward the cotangent, have been read to their ends.
+_ARRAYS = {"training": 2, "backward": 3}
+_AGAIN = {"training": 1, "backward": 2}
 
 _GROUPS = {
     "batch_norm": "batch norm", "batch_norm_relu": "BN+ReLU", "batch_norm_add_relu": "BN+add+ReLU",
@@ -59,11 +60,20 @@ def norm_case(name: str, text: str, rival: Rival | None = None) -> Case:
 
         return Work(ours | others, expected)
 
-    arrays = _MOVED[way] + (kind == "batch_norm_add_relu")
     size = math.prod(shape)
+    nbytes = 4 * size * (_ARRAYS[way] + (kind == "batch_norm_add_relu"))
     group = sized(_GROUPS[kind], size)
     clips = kind != "batch_norm"
-    return Case("kernels", f"{name}:{text}", work, 0, 4 * arrays * size, group, deep=clips)
+    return Case(
+        "kernels",
+        f"{name}:{text}",
+        work,
+        0,
+        nbytes,
+        group,
+        deep=clips,
+        again=4 * size * _AGAIN[way],
+    )
 
 
 def _prepared(kind: str, x: Any, other: Any, weight: Any, bias: Any) -> tuple[Any, ...]:

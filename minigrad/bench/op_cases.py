@@ -100,7 +100,7 @@ def _per_channel(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 # move at least; 0 where it is not memory that limits the speed.
 _Shapes = Callable[[tuple[int, ...]], list[tuple[int, ...]]]
 STEPS: dict[str, tuple[Callable[..., Any], _Shapes, int, int]] = {
-    "bn_relu": (_bn_relu, _per_channel, 3, 5),
+    "bn_relu": (_bn_relu, _per_channel, 2, 3),
     "conv_bn_relu": (
         _conv_bn_relu,
         lambda s: [s, (s[1], s[1], 3, 3), s[1:2], s[1:2]],

@@ -16,10 +16,10 @@ __all__ = ["measure_profile", "profile_lines"]
 # Kernels with less than this part of the time are told together.
 _SMALL = 0.01
 
-_NOTHING: dict[str, Any] = {"calls": 0, "seconds": 0.0, "flops": 0, "bytes": 0}
+_NOTHING: dict[str, Any] = {"calls": 0, "seconds": 0.0, "flops": 0, "bytes": 0, "moved": 0}
 
-# Calls, flops and bytes of one of them, seconds of all.
-Work = tuple[int, int, int, float]
+# How many of its first arguments a kernel reads twice.
+_READ_TWICE = {"batch_norm_training": 1, "batch_norm_backward": 2}
 
 
 def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
@@ -31,20 +31,22 @@ def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
         ``seconds`` of one call, ``outside``, those in no kernel, and for each kernel in
         ``kernels``, the longest first: ``calls``, ``seconds``, ``loops`` (seconds of each compiled
         loop; the rest of the kernel's time is Python's), ``flops`` as the definition asks for
-        them, ``bytes``, every array of a kernel moved once, and the same for each amount of work
-        apart in ``works``: lists of calls, flops and bytes of one of them, and seconds of all.
+        them, ``bytes`` of all its arrays, ``moved``, the same with what is read twice, and for each
+        amount of work apart in ``works``: calls, flops, bytes and moved of one, seconds of all.
     """
     found: dict[str, dict[str, Any]] = {}
 
     def tell(watched: Any) -> None:
         mine = found.setdefault(watched.name, dict(_NOTHING, loops=Counter(), works={}))
-        flops, moved = _flops(watched), _bytes((*watched.args, watched.result))
+        flops, nbytes = _flops(watched), _bytes((*watched.args, watched.result))
+        moved = nbytes + _bytes(watched.args[: _READ_TWICE.get(watched.name, 0)])
         mine["calls"] += 1
         mine["seconds"] += watched.seconds
         mine["flops"] += flops
-        mine["bytes"] += moved
+        mine["bytes"] += nbytes
+        mine["moved"] += moved
         mine["loops"].update(watched.loops)
-        mine["works"].setdefault((flops, moved), []).append(watched.seconds)
+        mine["works"].setdefault((flops, nbytes, moved), []).append(watched.seconds)
 
     call()
     with kernels.watch_kernels(tell):
@@ -54,7 +56,7 @@ def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
         seconds = time.perf_counter() - start
     for mine in found.values():
         mine["calls"] //= calls
-        for key in ("seconds", "flops", "bytes"):
+        for key in ("seconds", "flops", "bytes", "moved"):
             mine[key] /= calls
         mine["loops"] = {name: spent / calls for name, spent in mine["loops"].most_common()}
         mine["works"] = [
@@ -117,6 +119,6 @@ def _rates(mine: dict[str, Any], roofs: Roofs) -> str:
     if mine["flops"]:
         rate = mine["flops"] / mine["seconds"]
         return f", {rate / 1e9:.0f} GFLOP/s, {rate / roofs.flops:.0%} of peak"
-    rate = mine["bytes"] / mine["seconds"]
+    rate = mine["moved"] / mine["seconds"]
     copy = roofs.bandwidth(mine["bytes"] // max(1, mine["calls"]))
     return f", {rate / 1e9:.1f} GB/s, {rate / copy:.0%} of copy"

@@ -1,8 +1,8 @@
 """Why a target was missed: what the roofs allow, and where the rest of the time goes.
 
-The roof of a call is the time its multiplications take at the measured peak, or its bytes at the
-speed of a copy, whichever is longer. Winograd multiplies less than the definition asks for, so its
-calls may be faster than that; then they count as they are.
+The roof of a call is the time its multiplications take at the measured peak, or the bytes it moves
+at the speed of a copy between arrays as large, whichever is longer. Winograd multiplies less than
+the definition asks for, so its calls may be faster than that; then they count as they are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,11 +66,11 @@ def least_seconds(row: Row, roofs: Roofs) -> float:
     seconds: float = row["contenders"]["minigrad"]["median"]
     if row["profile"]:
         return seconds - sum(gap for gap, _ in _gaps(row["profile"], roofs))
-    return min(seconds, _roof(row["flops"], row["bytes"], roofs))
+    return min(seconds, _roof(row["flops"], row["bytes"], row["moved"], roofs))
 
 
-def _roof(flops: int, moved: int, roofs: Roofs) -> float:
-    return max(flops / roofs.flops, moved / roofs.bandwidth(moved) if moved else 0.0)
+def _roof(flops: int, nbytes: int, moved: int, roofs: Roofs) -> float:
+    return max(flops / roofs.flops, moved / roofs.bandwidth(nbytes))
 
 
 def _gaps(profile: dict[str, Any], roofs: Roofs) -> list[tuple[float, str]]:
@@ -78,8 +78,8 @@ def _gaps(profile: dict[str, Any], roofs: Roofs) -> list[tuple[float, str]]:
     found = [(profile["outside"], "outside kernels")]
     for name, mine in profile["kernels"].items():
         gaps = [
-            max(0.0, seconds - calls * _roof(flops, moved, roofs))
-            for calls, flops, moved, seconds in mine["works"]
+            max(0.0, seconds - calls * _roof(flops, nbytes, moved, roofs))
+            for calls, flops, nbytes, moved, seconds in mine["works"]
         ]
         found.append((sum(gaps), name))
     return sorted(found, reverse=True)

@@ -127,6 +127,7 @@ def _row(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
         "group": case.group,
         "flops": case.flops,
         "bytes": case.bytes,
+        "moved": case.bytes + case.again,
         "per": case.per,
         "images": case.images,
         "algorithm": case.algorithm,
@@ -177,7 +178,7 @@ def _figures(
     if case.flops:
         figures["flops_per_second"] = case.flops / median
     if case.bytes:
-        figures["bytes_per_second"] = case.bytes / median
+        figures["bytes_per_second"] = (case.bytes + case.again) / median
     if case.images:
         figures["images_per_second"] = case.images / median
     return figures
