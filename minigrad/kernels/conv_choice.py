@@ -1,8 +1,8 @@
 """Which algorithm computes a convolution.
 
-``TABLE`` says it by shape, for all callers that do not ask for one: the first row that fits. It was
-made from ``benchmarks/conv_shapes.py``. This file imports no Numba, so that an algorithm can be
-named before anything is compiled.
+``TABLE`` says it by shape, for all callers that do not ask for one: the first row that fits. Its
+costs were fitted to measured convolutions, and ``benchmarks/choice.py`` judges it on others. This
+file imports no Numba, so that an algorithm can be named before anything is compiled.
 """
 
 import functools
@@ -16,8 +16,10 @@ import numpy as np
 # In the order in which one that cannot serve a case hands it on.
 ALGORITHMS = ("winograd", "direct", "im2col", "reference")
 
-# What starting another loop on all threads costs, in products of direct sums.
+# What starting another loop on all threads costs, in products of direct sums; and what the start of
+# winograd's loops does: one for the filters, one for the tiles, with blocks to be filled.
 SECOND_LOOP = 1_000_000
+WINOGRAD_START = 4_000_000
 
 Shape = tuple[int, ...]
 
@@ -66,12 +68,15 @@ def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> int:
 
     The unit is a product of direct sums. For each point there are the products of tiles, channels
     and filters, and three transforms, by whole vectors. What tiles do outside of the image is in
-    vain. The filters take a loop of their own, which must pay for its start.
+    vain. Filters are summed by pairs of vectors; one without a fellow takes half as long again,
+    for it waits for what it loads.
     """
     points = (outputs + 2) ** 2
     tiles = N * -(-H // outputs) * -(-W // outputs)
-    vectors = tiles * (12 * _whole(C) + 10 * _whole(F))
-    return points * (tiles * C * _whole(F) + vectors + 12 * C * _whole(F)) + SECOND_LOOP
+    filters = _whole(F)
+    summed = filters + (filters // 16 % 2) * 8
+    vectors = tiles * (12 * _whole(C) + 10 * filters)
+    return points * (tiles * C * summed + vectors + 12 * C * filters) + WINOGRAD_START
 
 
 def winograd_outputs(N: int, C: int, H: int, W: int, F: int) -> int:

