@@ -10,10 +10,13 @@ import numpy as np
 
 from minigrad import kernels
 
-__all__ = ["Roofs", "measure_copy", "measure_peak", "measure_roofs", "times"]
+__all__ = ["LARGE", "Roofs", "measure_copy", "measure_peak", "measure_roofs", "times"]
 
 # Bytes of the array that is copied: from the first cache to far outside of the last of most.
-SIZES = (16 << 10, 128 << 10, 1 << 20, 8 << 20, 48 << 20, 128 << 20)
+SIZES = (16 << 10, 128 << 10, 1 << 20, 8 << 20, 128 << 20)
+
+# Bytes of arrays together that no cache can be expected to hold.
+LARGE = 32 << 20
 
 # A millisecond a launch: short enough that some fit between two interruptions.
 _STEPS = 4_000
@@ -40,7 +43,13 @@ class Roofs:
         return cls(record["flops"], {int(size): rate for size, rate in record["copy"].items()})
 
     def bandwidth(self, nbytes: int) -> float:
-        """Bytes a second of a copy whose arrays have about so many bytes in all."""
+        """Bytes a second of a copy whose arrays have about so many bytes in all.
+
+        Above ``LARGE`` it is memory's: contenders that take turns throw one another's arrays out
+        of the last cache, even where it would hold those of one.
+        """
+        if nbytes > LARGE:
+            return self.memory
         nearest = min(self.copy, key=lambda size: abs(np.log(size * 2 / max(nbytes, 1))))
         return self.copy[nearest]
 

@@ -32,6 +32,8 @@ def test_roofs_are_measured_and_looked_up():
     assert limits.measure_copy(16 << 10, repeat=2) > 1e6
     roofs = limits.Roofs(1.0, {1000: 3.0, 10**6: 2.0, 10**9: 1.0})
     assert [roofs.bandwidth(moved) for moved in (0, 2000, 10**6, 10**10)] == [3.0, 3.0, 2.0, 1.0]
+    near = 32 << 20  # nearer to 2 * 10**6 than to 2 * 10**9
+    assert [roofs.bandwidth(nbytes) for nbytes in (near, near + 1)] == [2.0, 1.0]
     assert (roofs.cache, roofs.memory) == (3.0, 1.0)
 
 
