@@ -12,6 +12,7 @@ import minigrad as mg
 from minigrad import kernels, models, nn
 from minigrad.core.errors import ArgumentError
 from minigrad.io import load_safetensors, save_safetensors
+from minigrad.kernels import conv_choice
 from minigrad.ops.memory import is_constant
 
 
@@ -218,12 +219,14 @@ def test_a_folded_model_is_not_trained_and_its_copy_is():
 def test_threads_may_share_a_folded_model():
     model, x = _folded()
     want, results, gate = _fresh(model, x), [], threading.Barrier(4)
+    algorithm = conv_choice.in_use()  # each thread has its own
 
     def work():
-        for _ in range(5):
-            gate.wait()
-            results.append(_run(model, x))
-            mg.release_memory()
+        with conv_choice.conv_algorithm(algorithm):
+            for _ in range(5):
+                gate.wait()
+                results.append(_run(model, x))
+                mg.release_memory()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
