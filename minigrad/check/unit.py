@@ -18,7 +18,7 @@ from minigrad.core import events
 from minigrad.core.function import Call
 from minigrad.core.tensor import Tensor, grad
 from minigrad.ops.arithmetic import Add
-from minigrad.ops.residual import Step
+from minigrad.ops.steps import Step
 
 __all__ = ["composed", "layer_names", "with_step"]
 

@@ -146,8 +146,8 @@ def _cache(host: Mapping[str, Any]) -> Finding:
 def _compiling(environ: Mapping[str, str]) -> Finding:
     if not ahead.possible():
         return Finding("compiling", "in one process, for want of a second core or file locks")
-    if environ.get("MINIGRAD_COMPILE_AHEAD") == "0":
-        hint = "MINIGRAD_COMPILE_AHEAD=0 leaves the other cores idle meanwhile. Unset it."
+    if environ.get(ahead.VARIABLE) == "0":
+        hint = f"{ahead.VARIABLE}=0 leaves the other cores idle meanwhile. Unset it."
         return Finding("compiling", "in one process", hint)
     return Finding("compiling", "a second process compiles ahead for the backward pass")
 

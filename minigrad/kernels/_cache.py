@@ -7,7 +7,8 @@ one function was compiled both with and without threads. So the folder itself sa
     <root>/kernels-<digest>/parallel      <root>/kernels-<digest>/serial
 
 where the digest covers every kernel source, the versions of all that compiles, and the CPU, and
-the root is ``MINIGRAD_CACHE_DIR`` or the user's cache folder.
+the root is ``MINIGRAD_CACHE_DIR`` or the user's cache folder. Beside the two stands the file
+``turns``, by which processes take turns at compiling (``_turns.py``).
 
 The entries are pickles, which run code when they are read: the root must belong to the user
 alone. A root that does not, or cannot be written, means that kernels are compiled anew in each

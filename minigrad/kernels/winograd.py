@@ -269,21 +269,9 @@ def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     for v in range(0, plan.vectors, VECTORS):
         at = v * plan.patch**2 * g.C * lanes_of(out)
         _block(
-            patches,
-            filters[at:],
-            bias,
-            other,
-            relu,
-            points,
-            g,
-            plan,
-            first,
-            last,
-            v,
-            ahead,
-            sums,
+            patches, filters[at:], bias, other, relu, points, g, plan, first, last, v, ahead, sums,
             out,
-        )
+        )  # fmt: skip
 
 
 @body

@@ -191,11 +191,9 @@ def seen(plan, first, last, H, row, top, high):
 
     A row of tiles is ``high`` pixels high, and the first one begins ``top`` above the image.
     """
+    last -= 1
     first_n, first_h = first // plan.image_rows, first % plan.image_rows * plan.outputs - top
-    last_n, last_h = (
-        (last - 1) // plan.image_rows,
-        (last - 1) % plan.image_rows * plan.outputs - top,
-    )
+    last_n, last_h = last // plan.image_rows, last % plan.image_rows * plan.outputs - top
     return (first_n * H + max(first_h, 0)) * row, (last_n * H + min(last_h + high, H)) * row
 
 

@@ -15,13 +15,13 @@ from minigrad.nn.norm import BatchNorm2d
 from minigrad.nn.residual import ZeroPad
 from minigrad.ops.conv_relu import conv2d_relu
 from minigrad.ops.norm_relu import batch_norm_relu
-from minigrad.ops.residual import (
+from minigrad.ops.residual import residual
+from minigrad.ops.steps import (
     Step,
     conv_step,
     drop_path_step,
     norm_step,
     relu_step,
-    residual,
     zero_pad_steps,
 )
 

@@ -27,9 +27,9 @@ from minigrad.core.function import Function
 from minigrad.kernels import _misses, _serial, conv_choice
 from minigrad.ops._description import LENGTH_BYTES, Call, described
 
-__all__ = ["possible"]
+__all__ = ["VARIABLE", "possible"]
 
-_VARIABLE = "MINIGRAD_COMPILE_AHEAD"
+VARIABLE = "MINIGRAD_COMPILE_AHEAD"
 
 # The helper finds its modules where this process finds them.
 _PROGRAM = """
@@ -56,7 +56,7 @@ class _Helper:
         paths = [path or os.getcwd() for path in sys.path]
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *paths],
-            env={**os.environ, _VARIABLE: "0"},  # a helper has no helper
+            env={**os.environ, VARIABLE: "0"},  # a helper has no helper
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -132,7 +132,7 @@ def _begin() -> None:
     """Have a helper, now that an operation has to wait for a kernel."""
     global _helper
     call = _call_in_progress()
-    if call is None or os.environ.get(_VARIABLE) == "0" or not possible():
+    if call is None or os.environ.get(VARIABLE) == "0" or not possible():
         return
     try:
         _helper = _helper or _Helper()

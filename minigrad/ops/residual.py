@@ -28,7 +28,6 @@ from minigrad.ops.shares import late_backward, may_wait, shares_added
 from minigrad.ops.steps import (
     Step,
     conv_step,
-    drop_path_step,
     joined,
     norm_step,
     relu_step,
@@ -38,15 +37,9 @@ from minigrad.ops.stopped import Stopped, stopped
 
 __all__ = [
     "ResidualUnit",
-    "Step",
-    "conv_step",
     "convolution_path_backward",
-    "drop_path_step",
     "identity_path_backward",
-    "norm_step",
-    "relu_step",
     "residual",
-    "zero_pad_steps",
 ]
 
 
@@ -387,7 +380,8 @@ def residual(
     With a convolution path of zeros all that is left is the identity path:
 
     >>> import numpy as np, minigrad as mg
-    >>> from minigrad.ops.residual import conv_step, residual
+    >>> from minigrad.ops.residual import residual
+    >>> from minigrad.ops.steps import conv_step
     >>> x = mg.tensor(np.ones((1, 1, 1, 3)), requires_grad=True)
     >>> y = residual(x, [conv_step(np.zeros((1, 1, 1, 1)))])
     >>> y.backward(np.array([[[[1.0, 2.0, 3.0]]]]))

@@ -17,7 +17,8 @@ from minigrad.ops.activation import ReLU
 from minigrad.ops.conv import Conv2d
 from minigrad.ops.norm import BatchNorm
 from minigrad.ops.pool import MaxPool2d
-from minigrad.ops.residual import conv_step, norm_step, residual
+from minigrad.ops.residual import residual
+from minigrad.ops.steps import conv_step, norm_step
 
 OPS = [op for op in registry.values() if op.differentiable]
 

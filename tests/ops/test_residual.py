@@ -13,16 +13,12 @@ from minigrad.ops.conv import Conv2d
 from minigrad.ops.norm import BatchNorm
 from minigrad.ops.residual import (
     ResidualUnit,
-    conv_step,
     convolution_path_backward,
-    drop_path_step,
     identity_path_backward,
-    norm_step,
-    relu_step,
     residual,
-    zero_pad_steps,
 )
 from minigrad.ops.shares import Unfinished, shares_added
+from minigrad.ops.steps import conv_step, drop_path_step, norm_step, relu_step, zero_pad_steps
 from minigrad.ops.stopped import Stopped, stopped
 
 
