@@ -20,7 +20,7 @@ def load_torch() -> Any:
         import torch
     except ImportError:
         raise MissingExtra(
-            "minigrad bench: --against torch needs torch, which is not installed. "
+            "bench: --against torch needs torch, which is not installed. "
             'Install it with: pip install "minigrad[compare]".'
         ) from None
     return torch

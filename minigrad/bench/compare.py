@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.bench.statistics import rank_sum_p
+from minigrad.bench.text import counted
 
 __all__ = ["Change", "changes", "comparison_lines"]
 
@@ -80,8 +81,11 @@ def _speeds(row: dict[str, Any], yardstick: str | None) -> Sequence[float]:
 def comparison_lines(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     """The comparison as text."""
     found = changes(old, new)
-    was = f"{old['environment']['commit']}, {old['environment']['time']}"
-    yield f"compared with {was}: {len(found)} rows in both"
+    was = f"{old['environment'].get('commit')}, {old['environment'].get('time')}"
+    yield f"compared with {was}: {counted(len(found), 'row')} in both"
+    before, now = _machine(old), _machine(new)
+    if before != now:
+        yield f"not the same machine: {before} before, {now} now"
     for change in found:
         yield f"  {change.name}: {change}"
     real = [change for change in found if change.significant]
@@ -90,7 +94,7 @@ def comparison_lines(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
         yield "no significant difference in any row"
     elif found:
         slower, same = len(real) - faster, len(found) - len(real)
-        yield f"{faster} rows faster, {slower} slower, {same} as before"
+        yield f"{counted(faster, 'row')} faster, {slower} slower, {same} as before"
     if any(change.yardstick is None for change in found):
         yield (
             "times of two runs were compared as they are, for torch did not compete in both: a "
@@ -99,9 +103,8 @@ def comparison_lines(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     for run, name in ((old, "the earlier run"), (new, "this run")):
         if run["stability"]["unstable"]:
             yield f"unstable machine in {name}"
-    if _machine(old) != _machine(new):
-        yield f"not the same machine: {' / '.join(map(str, _machine(old)))} before"
 
 
-def _machine(run: dict[str, Any]) -> tuple[Any, ...]:
-    return run["environment"]["cpu"], run["environment"]["cores"], run["settings"]["threads"]
+def _machine(run: dict[str, Any]) -> str:
+    environment, threads = run["environment"], run["settings"].get("threads")
+    return f"{environment.get('cpu')} with {environment.get('cores')} cores, {threads} threads"

@@ -10,7 +10,7 @@ from minigrad.bench.limits import Roofs
 from minigrad.bench.profile import profile_lines
 from minigrad.bench.statistics import Ratio, geometric_mean
 from minigrad.bench.targets import target_lines
-from minigrad.bench.text import seconds_text, three_digits
+from minigrad.bench.text import counted, seconds_text, three_digits
 from minigrad.core.errors import DataError
 from minigrad.io.atomic import atomic_write
 
@@ -29,6 +29,12 @@ __all__ = [
 Row = dict[str, Any]
 
 FORMAT = 2
+
+# What a run has beside its format, as JSON.
+_PARTS: dict[str, type] = {
+    "environment": dict, "settings": dict, "roofs": dict, "rows": list, "left_out": list,
+    "stability": dict,
+}  # fmt: skip
 
 # A little above the roof is noise; more is a wrong count, or an algorithm that multiplies less.
 _ABOVE = 1.05
@@ -111,9 +117,9 @@ def closing(record: dict[str, Any]) -> Iterator[str]:
             "for, the roof was measured while others used the machine, or the count is wrong"
         )
     if record["left_out"]:
-        minutes = record["settings"]["minutes"]
+        minutes, missing = record["settings"]["minutes"], record["left_out"]
         yield (
-            f"left out {len(record['left_out'])} cases, from {record['left_out'][0]} on: "
+            f"left out {counted(len(missing), 'case')}, from {missing[0]} on: "
             f"{minutes:g} minutes are over. For all of them: --minutes {2 * minutes:g}"
         )
     stability = record["stability"]
@@ -124,7 +130,7 @@ def closing(record: dict[str, Any]) -> Iterator[str]:
             f"{stability['peak_drift']:+.0%}, load {stability['load_after']}. Something else is "
             f"running; trust ratios with their intervals, and no time alone."
         )
-    yield f"{len(rows)} cases in {record['seconds']:.0f} s"
+    yield f"{counted(len(rows), 'case')} in {record['seconds']:.0f} s"
 
 
 def _means(rows: Sequence[Row]) -> Iterator[str]:
@@ -208,15 +214,23 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_bytes())
-        known = record["format"] == FORMAT
-    except (OSError, ValueError, TypeError, KeyError) as problem:
-        raise DataError(
-            f"bench: the JSON of an earlier run was expected in {path}, which cannot be read so: "
-            f"{problem}. Make one with 'minigrad bench --out DIR'."
-        ) from None
-    if not known:
+    except (OSError, ValueError) as problem:
+        raise _no_run(path, f"cannot be read so: {problem}") from None
+    if not isinstance(record, dict) or "format" not in record:
+        raise _no_run(path, "holds something else")
+    if record["format"] != FORMAT:
         raise DataError(
             f"bench: results of format {FORMAT} were expected in {path}, it has format "
             f"{record['format']!r}. Measure again with this version."
         )
+    missing = [name for name, kind in _PARTS.items() if not isinstance(record.get(name), kind)]
+    if missing:
+        raise _no_run(path, f"has no {', '.join(missing)}")
     return record
+
+
+def _no_run(path: Path, what: str) -> DataError:
+    return DataError(
+        f"bench: the JSON of an earlier run was expected in {path}, which {what}. Make one with "
+        "'minigrad bench --out DIR'."
+    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad.core.errors import MissingExtra
 
-__all__ = ["draw"]
+__all__ = ["draw", "load_matplotlib"]
 
 _DIRECTIONS = {
     "conv2d_forward": ("forward", "o"),
@@ -29,6 +29,19 @@ _COLOURS = {
 }
 
 
+def load_matplotlib() -> tuple[Any, Any]:
+    """Import what draws into a file, or say how to get it."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtra(
+            "bench: drawing the roofline needs matplotlib, which is not installed. "
+            'Install it with: pip install "minigrad[demos]".'
+        ) from None
+    return Figure, FigureCanvasAgg
+
+
 def draw(record: dict[str, Any], path: Path) -> None:
     """Draw all rows of a run that have a count of flops, as PNG.
 
@@ -37,14 +50,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     MissingExtra
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra(
-            "minigrad bench: drawing the roofline needs matplotlib, which is not installed. "
-            'Install it with: pip install "minigrad[demos]".'
-        ) from None
+    Figure, FigureCanvasAgg = load_matplotlib()
     figure = Figure(figsize=(11, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -42,6 +42,8 @@ class Settings:
         Whether to measure peak memory, for networks in processes of their own.
     against : str or None
         ``"torch"`` if it competes, for the lines that reproduce a row.
+    compiled : bool
+        Whether torch.compile competes too, for the same lines.
     """
 
     threads: int
@@ -49,6 +51,7 @@ class Settings:
     rounds: int | None = None
     memory: bool = True
     against: str | None = None
+    compiled: bool = False
 
 
 def run(
@@ -196,7 +199,7 @@ def _measure_by(roofs: Roofs, row: dict[str, Any]) -> None:
 def _reproduce(case: Case, settings: Settings) -> str:
     words = ["minigrad", "bench", case.suite, "--only", case.name]
     if settings.against:
-        words += ["--against", settings.against]
+        words += ["--against", settings.against] + ["--torch-compile"] * settings.compiled
     return shlex.join([*words, "--threads", str(settings.threads)])
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["seconds_text", "three_digits"]
+__all__ = ["counted", "seconds_text", "three_digits"]
 
 
 def seconds_text(seconds: float) -> str:
@@ -11,6 +11,11 @@ def seconds_text(seconds: float) -> str:
         if seconds >= size or unit == "us":
             return f"{three_digits(seconds / size)} {unit}"
     raise AssertionError("the last unit takes every time")
+
+
+def counted(number: int, noun: str) -> str:
+    """1 case, but 2 cases."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def three_digits(value: float) -> str:

@@ -1,13 +1,15 @@
 """``minigrad bench``: how fast everything is, beside the machine's limits and torch."""
 
 import argparse
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from minigrad.bench import compare, kernel_cases, limits, machine, report, roofline, runner, suites
 from minigrad.bench.against import Torch
 from minigrad.bench.case import Case
-from minigrad.core.errors import ArgumentError, DataError
+from minigrad.core.errors import ArgumentError, DataError, MissingExtra
 from minigrad.ops.threads import get_num_threads, set_num_threads
 
 __all__ = ["add_parser", "run"]
@@ -60,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure what was asked for."""
     _check(options)
     earlier = report.read(options.compare) if options.compare else None
+    folder = None if options.list else _folder(options)
     if options.threads is not None:
         set_num_threads(options.threads)
     threads = get_num_threads()
@@ -71,7 +74,12 @@ def run(options: argparse.Namespace) -> int:
     roofs = limits.measure_roofs()
     print(report.heading(machine.environment(), roofs, threads), flush=True)
     settings = runner.Settings(
-        threads, options.minutes, options.rounds, options.memory, options.against
+        threads,
+        options.minutes,
+        options.rounds,
+        options.memory,
+        options.against,
+        options.torch_compile,
     )
     record = runner.run(cases, settings, roofs, lambda row: _show(row, roofs))
     print()
@@ -81,7 +89,8 @@ def run(options: argparse.Namespace) -> int:
         print(line)
     for line in compare.comparison_lines(earlier, record) if earlier else ():
         print(line)
-    _write(options, record)
+    if folder is not None:
+        _write(folder, options.suites or _SUITES, record)
     return 1 if report.wrong_rows(record["rows"]) else 0
 
 
@@ -99,6 +108,24 @@ def _check(options: argparse.Namespace) -> None:
             "--torch-compile is one more contender of torch's, but torch does not compete. "
             "Add --against torch."
         )
+    if "roofline" in options.suites:
+        roofline.load_matplotlib()  # better now than when all is measured
+
+
+def _folder(options: argparse.Namespace) -> Path | None:
+    """Where results go: where asked to, or beside earlier ones if this is no excerpt."""
+    if options.out is None and (options.only or options.shapes):
+        return None
+    folder: Path = options.out or Path("runs") / "bench"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as problem:
+        raise DataError(
+            f"bench: results are written to a folder, {folder} cannot be written to: {problem}. "
+            "Name another one with --out DIR."
+        ) from None
+    return folder
 
 
 def _cases(options: argparse.Namespace, rival: Torch | None) -> list[Case]:
@@ -121,7 +148,13 @@ def _table(path: Path) -> list[str]:
             f"--shapes: a file with a convolution a line was expected, {path} cannot be read: "
             f"{problem}. Write lines like 128x16x32x32,16x3x3,p1."
         ) from None
-    return [shape for line in lines for shape in line]
+    shapes = [shape for line in lines for shape in line]
+    if not shapes:
+        raise DataError(
+            f"--shapes: a file with a convolution a line was expected, {path} has none. Write "
+            "lines like 128x16x32x32,16x3x3,p1."
+        )
+    return shapes
 
 
 def _show(row: dict[str, Any], roofs: limits.Roofs) -> None:
@@ -129,16 +162,14 @@ def _show(row: dict[str, Any], roofs: limits.Roofs) -> None:
     print("\n".join(report.row_lines(row, roofs)), flush=True)
 
 
-def _write(options: argparse.Namespace, record: dict[str, Any]) -> None:
-    """Write the files: where asked to, or beside earlier ones if this was no excerpt."""
-    folder = options.out
-    if folder is None:
-        if options.only or options.shapes:
-            return
-        folder = Path("runs") / "bench"
+def _write(folder: Path, asked: Sequence[str], record: dict[str, Any]) -> None:
+    """Write the files; the picture only where it can be drawn."""
     report.write(record, folder / "bench.json")
     written = [str(folder / "bench.json"), str(folder / "bench.txt")]
-    if "roofline" in (options.suites or _SUITES):
-        roofline.draw(record, folder / "roofline.png")
-        written.append(str(folder / "roofline.png"))
+    if "roofline" in asked:
+        try:
+            roofline.draw(record, folder / "roofline.png")
+            written.append(str(folder / "roofline.png"))
+        except MissingExtra as problem:
+            print(problem)
     print(f"written: {', '.join(written)}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from minigrad import kernels
 from minigrad.bench import machine
+from minigrad.bench.text import counted
 from minigrad.ops import ahead
 
 __all__ = ["Finding", "add_parser", "findings", "run"]
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         if finding.hint:
             print(f"{'':{width}s}  hint: {finding.hint}")
     hints = sum(finding.hint is not None for finding in found)
-    print(f"\n{hints} hints" if hints != 1 else "\n1 hint")
+    print(f"\n{counted(hints, 'hint')}")
     return 0
 
 

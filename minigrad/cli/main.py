@@ -35,5 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except MinigradError as error:
-        print(f"minigrad {options.command}: {error}", file=sys.stderr)
+        text = str(error).removeprefix(f"{options.command}: ")  # said once
+        print(f"minigrad {options.command}: {text}", file=sys.stderr)
         return 2

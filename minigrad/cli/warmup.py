@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels, models
+from minigrad.bench.text import counted
 from minigrad.core.errors import ArgumentError
 from minigrad.core.mode import no_grad
 from minigrad.core.tensor import Tensor
@@ -139,4 +140,4 @@ class _Counter:
     def text(self) -> str:
         if self.count == 0:
             return "nothing to compile"
-        return f"{self.count} functions compiled"
+        return f"{counted(self.count, 'function')} compiled"

@@ -120,7 +120,7 @@ def test_what_must_be_said_aloud(record):
     loud["rows"][1]["contenders"]["minigrad"]["of_peak"] = 1.3
     text = "\n".join(report.closing(loud))
     assert "unstable machine: the middle half of the times spreads over 30%" in text
-    assert "left out 1 cases, from train:resnet20,128x3x32x32 on: 5 minutes are over" in text
+    assert "left out 1 case, from train:resnet20,128x3x32x32 on: 5 minutes are over" in text
     assert "WRONG RESULT: minigrad in conv2d_forward:2x16x8x8,16x3x3,p1" in text
     assert "above the roof: minigrad in conv2d_grad_input" in text
 
@@ -244,6 +244,21 @@ def test_where_torch_competes_a_slower_machine_is_no_slower_code(record):
     assert all(change.yardstick == "torch channels_last" for change in found)
     slower = compare.changes(old, scaled(weather, 1.5))
     assert all(change.significant and change.ratio < 1 for change in slower)
+
+
+def test_runs_of_two_machines_are_told_apart_before_they_are_compared(record):
+    other = copy.deepcopy(record)
+    other["environment"]["cpu"], other["environment"]["cores"] = "Z80", 1
+    lines = list(compare.comparison_lines(other, record))
+    assert lines[1].startswith("not the same machine: Z80 with 1 cores, 1 threads before, ")
+    assert not any("not the same" in line for line in compare.comparison_lines(record, record))
+
+
+def test_a_line_reproduces_with_all_contenders():
+    settings = runner.Settings(threads=2, against="torch", compiled=True)
+    assert runner._reproduce(find_case("both:30"), settings) == (
+        "minigrad bench engine --only both:30 --against torch --torch-compile --threads 2"
+    )
 
 
 def test_targets_are_judged(record):

@@ -2,11 +2,12 @@
 
 import json
 import os
+import sys
 
 import pytest
 
 from minigrad import kernels
-from minigrad.cli import doctor
+from minigrad.cli import bench, doctor
 from minigrad.cli.main import main
 
 SMALL = "conv2d_forward:2x3x6x5,4x3x3,p1"
@@ -86,6 +87,74 @@ def test_shapes_come_from_a_file(capsys, tmp_path):
 def test_wrong_arguments_are_explained(capsys, arguments, message):
     assert main(["bench", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def _no_file(folder):
+    return ["--compare", str(folder / "none.json")], "which cannot be read so: [Errno 2]"
+
+
+def _broken_json(folder):
+    (folder / "old.json").write_text("{")
+    return ["--compare", str(folder / "old.json")], "which cannot be read so: Expecting"
+
+
+def _other_json(folder):
+    (folder / "old.json").write_text("[1]")
+    return ["--compare", str(folder / "old.json")], "which holds something else. Make one with"
+
+
+def _no_rows(folder):
+    (folder / "old.json").write_text('{"format": 2, "environment": {}, "settings": {}}')
+    return ["--compare", str(folder / "old.json")], "which has no roofs, rows, left_out, stability"
+
+
+def _no_folder(folder):
+    (folder / "file").touch()
+    return ["--out", str(folder / "file")], (
+        f"minigrad bench: results are written to a folder, {folder / 'file'} cannot be written to: "
+        f"[Errno 17] File exists: '{folder / 'file'}'. Name another one with --out DIR."
+    )
+
+
+def _no_shapes(folder):
+    (folder / "shapes.txt").write_text("# nothing yet\n")
+    return ["--shapes", str(folder / "shapes.txt")], (
+        f"minigrad bench: --shapes: a file with a convolution a line was expected, "
+        f"{folder / 'shapes.txt'} has none. Write lines like 128x16x32x32,16x3x3,p1."
+    )
+
+
+@pytest.mark.parametrize(
+    "make", [_no_file, _broken_json, _other_json, _no_rows, _no_folder, _no_shapes]
+)
+def test_what_cannot_be_read_or_written_is_said_before_anything_is_measured(
+    capsys, tmp_path, monkeypatch, make
+):
+    arguments, message = make(tmp_path)
+    monkeypatch.setattr(bench.limits, "measure_roofs", lambda: pytest.fail("it measures"))
+    assert main(["bench", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_torch_the_comparison_says_how_to_get_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["bench", "--only", SMALL, "--against", "torch"]) == 2
+    assert capsys.readouterr().err == (
+        "minigrad bench: --against torch needs torch, which is not installed. "
+        'Install it with: pip install "minigrad[compare]".\n'
+    )
+
+
+def test_without_matplotlib_the_run_is_kept_and_the_picture_left_out(capsys, monkeypatch, tmp_path):
+    for name in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    command = ["bench", "--only", SMALL, "--rounds", "1", "--out", str(tmp_path)]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "drawing the roofline needs matplotlib, which is not installed" in out
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.txt"}
+    assert main(["bench", "roofline", *command[1:]]) == 2
+    assert capsys.readouterr().err.startswith("minigrad bench: drawing the roofline needs")
 
 
 def test_a_wrong_result_ends_with_status_1(capsys, monkeypatch):
