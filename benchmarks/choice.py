@@ -35,7 +35,7 @@ def drawn(rng: np.random.Generator) -> Conv:
         if rng.random() < 0.5:  # half of them as networks are, the others anything
             C, F = (max(16, 16 * round(size / 16)) for size in (C, F))
         H, W = (round(2 ** rng.uniform(2, 6.5)) for _ in range(2))
-        conv = Conv(N, C, H, W, F, 3, 3, padding=1)
+        conv = Conv(N, C, H, W, F, 3, 3, padding=(1, 1))
         if _LEAST_FLOPS <= conv.flops <= _MOST_FLOPS:
             return conv
 

@@ -66,7 +66,7 @@ class Torch:
         """A convolution, or one of its gradients alone."""
         convolution = self.torch.nn.functional.conv2d
         backward = self.torch.ops.aten.convolution_backward
-        settings = ([conv.stride] * 2, [conv.padding] * 2, [conv.dilation] * 2)
+        settings = (conv.stride, conv.padding, conv.dilation)
         mask = [name == "conv2d_grad_input", name == "conv2d_grad_weight", False]
 
         def make(x: Any, weight: Any, grad_out: Any) -> Callable[[], Any]:

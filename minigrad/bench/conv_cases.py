@@ -53,7 +53,7 @@ def _wanted(kernel: str, conv: Conv) -> conv_choice.Case:
     """What the choice of an algorithm depends on."""
     return conv_choice.Case(
         kernel.removeprefix("conv2d_"), np.dtype(np.float32), conv.x, conv.weight,
-        (conv.stride,) * 2, (conv.dilation,) * 2, conv.groups,
+        conv.stride, conv.dilation, conv.groups,
     )  # fmt: skip
 
 
@@ -93,7 +93,8 @@ def _by(algorithm: str, kernel: str, args: Sequence[Any]) -> Callable[[], Any]:
 
 
 def _arguments(kernel: str, conv: Conv, x: Any, weight: Any, grad_out: Any) -> tuple[Any, ...]:
-    settings = (conv.stride,) * 2, (conv.padding,) * 4, (conv.dilation,) * 2, conv.groups
+    down, across = conv.padding
+    settings = conv.stride, (down, down, across, across), conv.dilation, conv.groups
     return {
         "conv2d_forward": (x, weight, None, *settings),
         "conv2d_grad_input": (grad_out, weight, conv.x, *settings),

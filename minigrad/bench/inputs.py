@@ -25,8 +25,9 @@ def drawn(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> np.nd
     """
     if len(shape) != 4:
         return draw(rng, shape)
-    images = empty_channels_last(shape, np.dtype(np.float32))
-    channels_last(images)[...] = draw(rng, (shape[0], *shape[2:], shape[1]))
+    values = draw(rng, (shape[0], *shape[2:], shape[1]))
+    images = empty_channels_last(shape, values.dtype)
+    channels_last(images)[...] = values
     return images
 
 

@@ -28,10 +28,9 @@ class Rival(conv_cases.Rival, norm_cases.Rival, Protocol):
 
 def _pool_case(name: str, text: str, rival: Rival | None) -> Case:
     shape, window, stride, padding = parse_pool(text)
-    out_size = tuple(
-        (size + 2 * padding - k) // stride + 1 for size, k in zip(shape[2:], window, strict=True)
-    )
-    geometry = (window, (stride,) * 2, (padding,) * 2, (1, 1))
+    axes = zip(shape[2:], window, stride, padding, strict=True)
+    out_size = tuple((size + 2 * p - k) // s + 1 for size, k, s, p in axes)
+    geometry = (window, stride, padding, (1, 1))
 
     def work(draw: Draw) -> Work:
         rng = np.random.default_rng(0)

@@ -42,12 +42,29 @@ def _conv_bn_relu(f: Any, x: Any, filters: Any, weight: Any, bias: Any) -> Any:
     return f.batch_norm_relu(f.conv2d(x, filters, padding=1), weight, bias)
 
 
+def _batch_norm_eval(f: Any, x: Any, weight: Any, bias: Any) -> Any:
+    mean, var = (f.constant(fill(x.shape[1], np.float32)) for fill in (np.zeros, np.ones))
+    return f.batch_norm(x, mean, var, weight, bias)
+
+
+def _add_relu(f: Any, x: Any, y: Any) -> Any:
+    return f.relu(x + y)
+
+
+def _avg_pool(f: Any, x: Any) -> Any:
+    return f.avg_pool2d(x, 3, 2, 1)
+
+
+def _softmax(f: Any, x: Any) -> Any:
+    return f.softmax(x, 1)
+
+
 def _upsample(f: Any, x: Any) -> Any:
     return f.interpolate(x, scale_factor=2, mode="bilinear")
 
 
 def _cross_entropy(f: Any, x: Any) -> Any:
-    return f.cross_entropy(x, f.integers(_labels(*x.shape)))
+    return f.cross_entropy(x, f.constant(_labels(*x.shape)))
 
 
 @functools.cache
@@ -68,13 +85,20 @@ class _Ours:
 
     batch_norm_relu = staticmethod(ops.batch_norm_relu)
     conv2d = staticmethod(ops.conv2d)
+    relu = staticmethod(ops.relu)
+    avg_pool2d = staticmethod(ops.avg_pool2d)
+    softmax = staticmethod(ops.softmax)
     linear = staticmethod(ops.linear)
     adaptive_avg_pool2d = staticmethod(ops.adaptive_avg_pool2d)
     interpolate = staticmethod(ops.upsample)
     cross_entropy = staticmethod(ops.cross_entropy)
 
     @staticmethod
-    def integers(values: np.ndarray) -> np.ndarray:
+    def batch_norm(x: Any, mean: Any, var: Any, weight: Any, bias: Any) -> Any:
+        return ops.batch_norm(x, weight, bias, mean, var, training=False)
+
+    @staticmethod
+    def constant(values: np.ndarray) -> np.ndarray:
         return values
 
 
@@ -83,7 +107,7 @@ class _Theirs:
 
     def __init__(self, rival: Torch) -> None:
         self._functional = rival.torch.nn.functional
-        self.integers = rival.torch.from_numpy
+        self.constant = rival.torch.from_numpy
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._functional, name)
@@ -107,12 +131,16 @@ STEPS: dict[str, tuple[Callable[..., Any], _Shapes, int, int]] = {
         0,
         0,
     ),
+    "batch_norm_eval": (_batch_norm_eval, _per_channel, 2, 3),
+    "add_relu": (_add_relu, lambda shape: [shape, shape], 3, 2),
+    "avg_pool": (_avg_pool, lambda shape: [shape], 1, 1),
+    "softmax": (_softmax, lambda shape: [shape], 2, 3),
     "global_avg_pool": (_global_avg_pool, lambda shape: [shape], 1, 1),
     "upsample": (_upsample, lambda shape: [shape], 5, 5),
     "linear": (_linear, lambda s: [s, (1000, s[1]), (1000,)], 0, 0),
     "cross_entropy": (_cross_entropy, lambda shape: [shape], 1, 2),
 }
-_FLAT = ("linear", "cross_entropy")  # of vectors, not of images
+_FLAT = ("linear", "cross_entropy", "softmax")  # of vectors, not of images
 _TABLE = (
     "bn_relu,32x16x32x32", "bn_relu,16x64x112x112", "conv_bn_relu,128x16x32x32",
     "global_avg_pool,16x512x7x7", "global_avg_pool,16x64x112x112", "upsample,16x64x28x28",

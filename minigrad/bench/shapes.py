@@ -1,13 +1,15 @@
 """Shapes as text, as ``--only`` takes them and rows print them, and the tables of the networks.
 
 A convolution is ``NxCxHxW,FxKHxKW`` and, where they differ from s1, p0, d1 and g1, a stride, a
-padding, a dilation and groups: ``16x3x224x224,64x7x7,s2,p3``. A pooling is ``NxCxHxW,KHxKW,s2,p1``.
+padding, a dilation and groups: ``16x3x224x224,64x7x7,s2,p3``. A setting that is not the same for
+rows and columns is a pair: ``4x8x30x41,8x1x5,p0x2``. A pooling is ``NxCxHxW,KHxKW,s2,p1``.
 Everything else is one shape, ``128x16x32x32``.
 """
 
 import dataclasses
 import math
 import re
+from typing import Any
 
 from minigrad.core.errors import ArgumentError
 
@@ -25,10 +27,12 @@ __all__ = [
 
 _SETTINGS = {"s": "stride", "p": "padding", "d": "dilation", "g": "groups"}
 
+Pair = tuple[int, int]  # for rows and for columns
+
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-    """The shape of a convolution; settings are the same for both directions."""
+    """The shape of a convolution."""
 
     N: int
     C: int
@@ -37,9 +41,9 @@ class Conv:
     F: int
     KH: int
     KW: int
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
     groups: int = 1
 
     @property
@@ -53,8 +57,8 @@ class Conv:
     @property
     def out(self) -> tuple[int, int, int, int]:
         sizes = [
-            (size + 2 * self.padding - self.dilation * (k - 1) - 1) // self.stride + 1
-            for size, k in ((self.H, self.KH), (self.W, self.KW))
+            (size + 2 * self.padding[i] - self.dilation[i] * (k - 1) - 1) // self.stride[i] + 1
+            for i, (size, k) in enumerate(((self.H, self.KH), (self.W, self.KW)))
         ]
         return self.N, self.F, sizes[0], sizes[1]
 
@@ -71,20 +75,28 @@ class Conv:
     @property
     def group(self) -> str:
         """Which of the README's rows it belongs to."""
-        if self.dilation > 1 or self.groups > 1:
+        if max(self.dilation) > 1 or self.groups > 1:
             return "conv, groups or dilation"
         channels = self.C % 16 if self.C != 3 else 0  # images have three
         if self.N == 1 or channels or self.F % 16 or self.W % 7 * (self.W % 8):
             return "conv, odd sizes"
-        return f"conv {self.KH}x{self.KW} stride {self.stride}"
+        return f"conv {self.KH}x{self.KW} stride {_setting_text(self.stride)}"
 
     def __str__(self) -> str:
         text = f"{'x'.join(map(str, self.x))},{self.F}x{self.KH}x{self.KW}"
         for letter, name in _SETTINGS.items():
             value = getattr(self, name)
-            if value != (0 if name == "padding" else 1):
-                text += f",{letter}{value}"
+            usual = 1 if name == "groups" else (0, 0) if name == "padding" else (1, 1)
+            if value != usual:
+                text += f",{letter}{_setting_text(value)}"
         return text
+
+
+def _setting_text(value: int | Pair) -> str:
+    """Write one number for a pair of two equal ones."""
+    if isinstance(value, int):
+        return str(value)
+    return str(value[0]) if value[0] == value[1] else f"{value[0]}x{value[1]}"
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -116,7 +128,7 @@ def parse_conv(text: str) -> Conv:
     return conv
 
 
-def parse_pool(text: str) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+def parse_pool(text: str) -> tuple[tuple[int, ...], tuple[int, ...], Pair, Pair]:
     """Read ``NxCxHxW,KHxKW[,s2][,p1]``: the shape, the window, its stride and its padding."""
     x, _, rest = text.partition(",")
     window, _, settings = rest.partition(",")
@@ -127,18 +139,22 @@ def parse_pool(text: str) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
             f"Write it like 16x64x112x112,3x3,s2,p1."
         )
     found = _settings(settings, text, {"s": "stride", "p": "padding"})
-    return shape, size, found.get("stride", 1), found.get("padding", 0)
+    return shape, size, found.get("stride", (1, 1)), found.get("padding", (0, 0))
 
 
-def _settings(text: str, whole: str, known: dict[str, str]) -> dict[str, int]:
-    found = {}
+def _settings(text: str, whole: str, known: dict[str, str]) -> dict[str, Any]:
+    """Read a number for groups, a pair for each of the others."""
+    found: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
-        if not re.fullmatch(rf"[{''.join(known)}]\d+", part) or part in ("s0", "d0", "g0"):
+        many = "" if part[0] == "g" else r"(x\d+)?"
+        sizes = [int(size) for size in re.findall(r"\d+", part)]
+        usable = part[0] == "p" or 0 not in sizes
+        if not re.fullmatch(rf"[{''.join(known)}]\d+{many}", part) or not usable:
             raise ArgumentError(
                 f"bench: a setting is one of {', '.join(known)} and a number, got {part!r} in "
                 f"{whole!r}. Write it like {next(iter(known))}2."
             )
-        found[known[part[0]]] = int(part[1:])
+        found[known[part[0]]] = sizes[0] if part[0] == "g" else (sizes[0], sizes[-1])
     return found
 
 

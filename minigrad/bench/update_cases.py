@@ -1,4 +1,7 @@
-"""Steps of an optimiser over all parameters of a network: ``update:sgd,resnet18``."""
+"""Steps of an optimiser over all parameters of a network: ``update:sgd,resnet18``.
+
+Or over parameters of any shapes: ``update:adam,64x3x7x7+64+1000x512``.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +11,7 @@ import numpy as np
 from minigrad import models
 from minigrad.bench.against import DEFAULT, Torch
 from minigrad.bench.case import Case, Contenders, Draw, Work
+from minigrad.bench.shapes import parse_shape
 from minigrad.core.errors import ArgumentError
 from minigrad.core.tensor import Tensor
 from minigrad.optim.adam import Adam
@@ -37,7 +41,10 @@ def update_case(kind: str, text: str, rival: Torch | None = None) -> Case:
             f"{kind}:sgd,resnet18."
         )
     ours, theirs, settings, moved, step = _OPTIMIZERS[name]
-    shapes = [p.shape for p in models.build(network).parameters()]
+    if network[:1].isdigit():
+        shapes = [parse_shape(part) for part in network.split("+")]
+    else:
+        shapes = [p.shape for p in models.build(network).parameters()]
 
     def work(draw: Draw) -> Work:
         rng = np.random.default_rng(0)

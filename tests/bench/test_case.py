@@ -18,14 +18,16 @@ KERNELS = [
     *[f"{name}:3x5x7x6" for name in NAMES if "norm" in name or name.startswith("relu")],
     *[f"{name}:2x5x9x7,3x3,s2,p1" for name in NAMES if "pool" in name],
 ]
+FLAT = ("linear", "cross_entropy", "softmax")
 OTHERS = [
     *[
-        f"{way}:{name},{'4x7' if name in ('linear', 'cross_entropy') else '3x5x4x6'}"
+        f"{way}:{name},{'4x7' if name in FLAT else '3x5x4x6'}"
         for name in STEPS
         for way in ("forward", "backward")
     ],
     "update:sgd,resnet20",
     "update:adam,resnet20",
+    "update:sgd,5x3x3x2+7+4x9",
     "call:add",
     "call:greater",
     "call:concat",

@@ -28,11 +28,18 @@ def test_no_shape_stands_in_the_tables_twice():
 
 def test_settings_reach_their_places():
     conv = parse_conv("2x6x9x11,4x3x5,s2,p1,d3,g2")
-    assert conv == Conv(2, 6, 9, 11, 4, 3, 5, stride=2, padding=1, dilation=3, groups=2)
+    assert conv == Conv(2, 6, 9, 11, 4, 3, 5, (2, 2), (1, 1), (3, 3), groups=2)
     assert conv.weight == (4, 3, 3, 5)
     assert conv.out == (2, 4, 3, 1)
     assert conv.flops == 2 * (2 * 4 * 3 * 1) * (3 * 3 * 5)
     assert conv.bytes == 4 * (2 * 6 * 9 * 11 + 4 * 3 * 3 * 5 + 2 * 4 * 3 * 1)
+
+
+def test_rows_and_columns_may_have_settings_of_their_own():
+    conv = parse_conv("2x6x9x11,4x3x5,s2x1,p0x2,d1x2")
+    assert (conv.stride, conv.padding, conv.dilation) == ((2, 1), (0, 2), (1, 2))
+    assert conv.out == (2, 4, 4, 7)
+    assert str(conv) == "2x6x9x11,4x3x5,s2x1,p0x2,d1x2"
 
 
 def test_groups_of_the_report():
@@ -48,7 +55,7 @@ def test_groups_of_the_report():
 def test_other_shapes():
     for text in PIXELS:
         assert len(parse_shape(text)) == 4
-    assert parse_pool(POOLS[0]) == ((16, 64, 112, 112), (3, 3), 2, 1)
+    assert parse_pool(POOLS[0]) == ((16, 64, 112, 112), (3, 3), (2, 2), (1, 1))
 
 
 EXAMPLE = "Write it like 128x16x32x32,32x3x3,s2,p1."
@@ -79,6 +86,12 @@ EXAMPLE = "Write it like 128x16x32x32,32x3x3,s2,p1."
             "2x3x5x7,4x3x3,q1",
             "bench: a setting is one of s, p, d, g and a number, got 'q1' in '2x3x5x7,4x3x3,q1'. "
             "Write it like s2.",
+        ),
+        (
+            parse_conv,
+            "2x3x5x7,4x3x3,s2x0",
+            "bench: a setting is one of s, p, d, g and a number, got 's2x0' in "
+            "'2x3x5x7,4x3x3,s2x0'. Write it like s2.",
         ),
         (
             parse_pool,
