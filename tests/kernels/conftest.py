@@ -3,7 +3,7 @@
 import pytest
 
 from minigrad import kernels
-from minigrad.kernels import _threads
+from minigrad.kernels import _jit, _threads
 
 
 @pytest.fixture
@@ -11,6 +11,12 @@ def fast_kernels():
     """Test the compiled form, also where MINIGRAD_KERNELS asks for the twins."""
     with kernels.use("fast"):
         yield
+
+
+@pytest.fixture
+def always_parallel(monkeypatch):
+    """Share the chunks of every loop among threads, however little there is to do."""
+    monkeypatch.setattr(_jit, "SERIAL_BELOW", 0)
 
 
 @pytest.fixture

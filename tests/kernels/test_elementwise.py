@@ -8,7 +8,7 @@ from minigrad.kernels._layout import memory_order
 
 
 def _arrays(rng, dtype):
-    """Views of every kind of memory order, and sizes on both sides of what threads share."""
+    """Views of every kind of memory order, and sizes on both sides of a chunk."""
     x = rng.standard_normal((3, 5, 7, 4)).astype(dtype)
     yield x
     yield x.transpose(0, 3, 1, 2)
@@ -68,7 +68,7 @@ def test_relu_lets_a_nan_through_and_stops_at_zero(form):
 
 
 @pytest.mark.parametrize("name", ["relu_forward", "relu_backward", "add"])
-def test_serial_and_parallel_builds_give_the_same_bits(name):
+def test_serial_and_parallel_builds_give_the_same_bits(name, always_parallel):
     x = np.random.default_rng(1).standard_normal((37, 1117)).astype(np.float32)
     _, mask = kernels.relu_forward(x)
     others = {"relu_forward": (), "relu_backward": (mask, memory_order(x)), "add": (x[::-1],)}

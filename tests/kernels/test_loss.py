@@ -85,7 +85,7 @@ def test_a_row_left_out_has_no_loss_and_no_gradient(form):
     np.testing.assert_array_equal(grad, 0)
 
 
-def test_the_serial_and_the_parallel_build_give_the_same_bits():
+def test_the_serial_and_the_parallel_build_give_the_same_bits(always_parallel):
     rng = np.random.default_rng(2)
     logits, labels, base, hit = _problem(rng, 4001, 11, np.float32)
     grad_losses = rng.standard_normal(4001).astype(np.float32)

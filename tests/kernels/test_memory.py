@@ -196,7 +196,7 @@ def test_threads_never_share_an_array(pool):
     assert not failures
 
 
-def test_a_training_step_touches_no_fresh_pages():
+def test_a_step_touches_no_fresh_pages():
     resource = pytest.importorskip("resource", reason="page faults are counted by Unix systems")
     x = np.ones((16, 16, 64, 64), np.float32)  # 4 MiB: 1024 pages
 

@@ -13,11 +13,11 @@ from minigrad import kernels
         ((2, 3, 5, 7), 2, 1, 2),
         ((3, 17, 4, 1), 3, 0, 1),
         ((2, 1, 6, 5), 1, 2, 0),
-        ((5, 16, 32, 32), 2, 8, 8),  # enough for threads
+        ((5, 16, 32, 32), 2, 8, 8),  # several chunks
         ((0, 3, 5, 7), 2, 1, 1),
     ],
 )
-def test_both_ways_equal_their_twins(dtype, shape, stride, before, after):
+def test_both_ways_equal_their_twins(dtype, shape, stride, before, after, always_parallel):
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(dtype)
     out = kernels.zero_pad_shortcut(x, stride, before, after)

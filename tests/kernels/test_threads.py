@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from minigrad import kernels
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -37,6 +39,7 @@ def run():
     pooled, place = kernels.max_pool2d_forward(x, *window, (7, 6))
     filters, conv = draw(rng, 9, 20, 3, 3), ((1, 1), (1, 1, 1, 1), (1, 1), 1)
     z = kernels.conv2d_forward(x, filters, None, *conv)
+    left, right = draw(rng, 70, 33), draw(rng, 33, 50)
     logits, labels = draw(rng, 500, 30), rng.integers(0, 30, 500)
     base, hit = np.zeros(30, np.float32), np.ones(30, np.float32)
     losses, p = kernels.softmax_cross_entropy_forward(logits, labels, base, hit)
@@ -48,6 +51,10 @@ def run():
     wide = draw(rng, 2, 90, 70, 17).transpose(0, 3, 1, 2)  # each image in several parts
     taps = window_taps(13, 7, 3, 2, 1, 1), window_taps(11, 6, 3, 2, 1, 1)
     return [
+        *kernels.batch_norm_training(x, weight, bias, 1e-5, True, grad),
+        *kernels.batch_norm_backward(grad, x, weight, *norm[2:], mask),
+        kernels.matrix_product(left, right), kernels.zero_pad_shortcut(x, 2, 3, 4),
+        kernels.zero_pad_shortcut_backward(grad, 2, 3, (3, 12, 26, 22)),
         mean, var, y, mask, *sums, kernels.batch_norm_forward(x, *norm),
         kernels.batch_norm_grad_input(grad, x, weight, *norm[2:], *sums, mask),
         *kernels.relu_forward(x), kernels.relu_backward(grad, mask, (0, 2, 3, 1)),
@@ -96,6 +103,10 @@ def _run(cache, lines, layer="default"):
         pytest.skip(f"this Numba has no {layer} layer")
     assert (finished.returncode, finished.stderr) == (0, "")
     return finished.stdout
+
+
+def test_no_kernel_is_forgotten():
+    assert [name for name in kernels.names() if f"kernels.{name}(" not in PROGRAM] == []
 
 
 def test_the_serial_build_and_any_number_of_threads_give_the_same_bits(cache):

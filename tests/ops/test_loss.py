@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import kernels
+from minigrad.kernels import _jit
 
 INF, NAN = np.inf, np.nan
 
@@ -180,7 +181,8 @@ def test_images_in_channels_last_memory_get_channels_last_gradients():
     assert grad.strides == x.strides
 
 
-def test_the_result_is_the_same_bits_on_any_number_of_threads():
+def test_the_result_is_the_same_bits_on_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(_jit, "SERIAL_BELOW", 0)
     rng = np.random.default_rng(3)
     x = rng.standard_normal((5000, 10)).astype(np.float32)
     labels = rng.integers(0, 10, 5000)
