@@ -1,4 +1,4 @@
-"""Reading ahead: memory is asked for while tiles are summed, and has come when it is copied.
+"""Prefetching: memory is asked for while tiles are summed, and has come when it is copied.
 
 A loop of products leaves the ways to memory idle, and a loop of copies the units of arithmetic. So
 a loop over pixels asks for one line of the cache at each step, of what will be needed next::
@@ -10,8 +10,8 @@ a loop over pixels asks for one line of the cache at each step, of what will be 
             line += step
             ...
 
-What will be written is ``claimed``: its lines are brought from memory too, and from other cores.
-An address that nothing lives at is no error: the processor forgets it.
+What will be written is *claimed* (prefetched for writing): its lines are brought from memory too,
+and from other cores. An address that nothing lives at is no error: the processor forgets it.
 """
 
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = [
     "ask_lines",
     "claim",
     "claim_lines",
+    "emit_prefetch",
     "next_lines",
     "plan_ahead",
     "spread_lines",
@@ -43,22 +44,30 @@ intrinsic: Any = numba.extending.intrinsic
 # What the cache holds and moves as one.
 LINE_BYTES = 64
 
+# The caches to bring a line to, as LLVM numbers them.
+FIRST_CACHE, SECOND_CACHE = 3, 2
+
 # Where in its array ``ahead`` keeps two runs of lines: the address of the first, and how many.
 FIRST, LINES, THEN, THEN_LINES, AHEAD = range(5)
 
 
+def emit_prefetch(builder: ir.IRBuilder, pointer: ir.Value, to_write: bool, cache: int) -> None:
+    """Emit the instruction that brings a line of data to one of the caches; any address will do."""
+    number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    name, module = "llvm.prefetch.p0", builder.module
+    prefetch = module.globals.get(name) or ir.Function(module, kind, name)
+    data = number(1)
+    place = builder.bitcast(pointer, byte)
+    builder.call(prefetch, [place, number(int(to_write)), number(cache), data])
+
+
 def _prefetch(to_write: bool, cache: int) -> Any:
-    """Emit the instruction that brings a line to the first cache (3), or to the second (2)."""
+    """Prefetch the line at an address that is a number."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        name = "llvm.prefetch.p0"
-        module = builder.module
-        prefetch = module.globals.get(name) or ir.Function(module, kind, name)
-        place = builder.inttoptr(args[0], pointer)
-        data = number(1)
-        builder.call(prefetch, [place, number(int(to_write)), number(cache), data])
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        emit_prefetch(builder, pointer, to_write, cache)
         return context.get_dummy_value()
 
     return types.void(types.intp), emit
@@ -67,17 +76,22 @@ def _prefetch(to_write: bool, cache: int) -> Any:
 @intrinsic
 def ask(typing_context, address):
     """Bring the line at an address to the second cache, some time."""
-    return _prefetch(False, 2)
+    return _prefetch(False, SECOND_CACHE)
 
 
 @intrinsic
 def claim(typing_context, address):
     """Bring the line at an address that will be written, some time."""
-    return _prefetch(True, 3)
+    return _prefetch(True, FIRST_CACHE)
 
 
-if config.DISABLE_JIT:
-    from minigrad.kernels._simd_plain import ask, claim
+if config.DISABLE_JIT:  # there is no cache to speak of
+
+    def ask(address: int) -> None:
+        pass
+
+    def claim(address: int) -> None:
+        pass
 
 
 @body

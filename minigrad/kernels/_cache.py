@@ -137,7 +137,7 @@ class _ForgivingCache(FunctionCache):
 
 def attach(dispatcher: Any, build: str) -> None:
     """Let a jitted function keep its code in the folder of its build, if there is one."""
-    root = _folder()
+    root = folder_in_use()
     if root is None or not hasattr(dispatcher, "_cache"):  # plain Python under NUMBA_DISABLE_JIT
         return
     folder = root / build
@@ -180,7 +180,7 @@ def compilation_facts() -> list[str]:
 
 
 @functools.cache
-def _folder() -> Path | None:
+def folder_in_use() -> Path | None:
     """Return the folder of this digest, made ready, or None where nothing can be kept."""
     named = os.environ.get("MINIGRAD_CACHE_DIR")
     try:

@@ -26,7 +26,7 @@ def host() -> dict[str, Any]:
         and ``cache_files``, both of the folder of these very kernels.
     """
     _threads.apply_num_threads()
-    folder = _cache._folder()
+    folder = _cache.folder_in_use()
     sizes = [path.stat().st_size for path in _files(folder)]
     return {
         "cpu": llvmlite.binding.get_host_cpu_name(),

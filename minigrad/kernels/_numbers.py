@@ -42,5 +42,9 @@ def tuple_of(typing_context, numbers, count):
     return result(numbers, count), emit
 
 
+def _plain_tuple_of(numbers: np.ndarray, count: int) -> tuple[int, ...]:
+    return tuple(numbers.tolist())
+
+
 if config.DISABLE_JIT:
-    from minigrad.kernels._simd_plain import tuple_of
+    tuple_of = _plain_tuple_of

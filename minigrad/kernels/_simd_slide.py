@@ -34,6 +34,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from minigrad.kernels._ahead import FIRST_CACHE, emit_prefetch
 from minigrad.kernels._simd import Tile, _Emitter
 
 __all__ = [
@@ -84,18 +85,7 @@ def _size(known: Any, name: str) -> int:
     return size
 
 
-class _Announcer(_Emitter):
-    """Instructions for the caches."""
-
-    def prefetch(self, pointer: ir.Value, to_write: bool) -> None:
-        """Ask for memory that will be read or written later; any address will do."""
-        number = ir.IntType(32)
-        plain = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
-        args = [plain, number(int(to_write)), number(3), number(1)]  # into all caches, as data
-        self.call("llvm.prefetch.p0", ir.VoidType(), args)
-
-
-class _Slider(_Announcer):
+class _Slider(_Emitter):
     """The instructions that the intrinsics below are made of."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, known: Any, dtype: Any) -> None:
@@ -192,7 +182,7 @@ def slide_fill(typing_context, known, x, at, step, ahead, window, to):
         for j in range(to.pixels):
             pixel = to.moved(start, step, j)
             if to.channels > 1:
-                to.prefetch(builder.gep(pixel, [ahead]), False)
+                emit_prefetch(builder, builder.gep(pixel, [ahead]), False, FIRST_CACHE)
             for c, held in enumerate(to.channels_of(pixel, None)):
                 to.store(held, to.further(end, (c * to.pixels + j) * to.lanes))
         return context.get_dummy_value()
@@ -215,7 +205,7 @@ def slide_fill_part(
             count = to.count(j, 0, first, last, columns)
             pixel = to.moved(start, step, j)
             if to.channels > 1:
-                to.prefetch(builder.gep(pixel, [ahead]), False)
+                emit_prefetch(builder, builder.gep(pixel, [ahead]), False, FIRST_CACHE)
             for c, held in enumerate(to.channels_of(pixel, count)):
                 to.store(held, to.further(end, (c * to.pixels + j) * to.lanes))
         return context.get_dummy_value()
@@ -237,12 +227,14 @@ def tile_ask(typing_context, tile, array, at, row):
 
 
 def _prefetch_tile(tile: Any, array: Any, to_write: bool) -> Any:
+    """Prefetch each vector of a tile that begins at ``at``, its rows ``row`` elements apart."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         _, array_value, at, row = args
-        to = _Announcer(context, builder, tile)
+        to = _Emitter(context, builder, tile)
+        start = to.place(array, array_value, at)
         for _, m, v in tile.cells:
-            to.prefetch(to.cell(to.place(array, array_value, at), row, m, v), to_write)
+            emit_prefetch(builder, to.cell(start, row, m, v), to_write, FIRST_CACHE)
         return context.get_dummy_value()
 
     return types.void(tile, array, types.intp, types.intp), emit
