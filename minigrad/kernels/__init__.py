@@ -9,6 +9,7 @@ Call a kernel by its name, ``kernels.relu_forward(x)``. The dispatch here runs
 
 A family is imported at its first call, so ``import minigrad`` does not import Numba. A new kernel
 is one name in the table below, and two functions of that name and one signature.
+``docs/kernels.md`` says in which order to read the files.
 """
 
 import functools
