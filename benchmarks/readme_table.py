@@ -35,6 +35,8 @@ Row = dict[str, Any]
 _NETWORKS = {
     "train": "training step", "grad": "forward+backward", "infer": "inference, BN folded",
 }  # fmt: skip
+# Steps that the suites of kernels and of operations both measure, there without a graph.
+_STEPS = {"bn relu": "BN+ReLU with its graph", "conv bn relu": "conv+BN+ReLU with its graph"}
 _ENGINE = {"record": "engine, a node forward", "both": "engine, a node forward and backward"}
 
 
@@ -128,7 +130,9 @@ def _work(rows: Sequence[Row]) -> str:
         return f"{name} {_NETWORKS[kind]}, batch {N} of {H}x{W}"
     if suite == "engine":
         return _ENGINE[kind]
-    group = "operations on a few numbers" if rows[0]["group"] == "call" else rows[0]["group"]
+    step, comma, size = rows[0]["group"].partition(",")
+    group = "operations on a few numbers" if step == "call" else _STEPS.get(step, step)
+    group += comma + size
     return group if len(rows) == 1 else f"{group}, {len(rows)} cases"
 
 

@@ -360,6 +360,8 @@ def test_the_readme_gets_wins_and_losses(record):
     assert line.count("GFLOP/s") == 2
     assert "torch, in its better layout, is faster beyond chance in 1 of 2 cases." in text
     assert "- 0.50 `conv2d_grad_input:2x16x8x8,16x3x3,p1`, the worst of 1 in 2" in text
+    row = {"suite": "ops", "name": "forward:bn_relu,2x3x4x5", "group": "bn relu, small arrays"}
+    assert script._work([row]) == "BN+ReLU with its graph, small arrays"
     later = scaled({**old, "rows": old["rows"][:1]}, 0.5)
     assert script.joined([old, later])["rows"] == [*later["rows"], *old["rows"][1:]]
     old["rows"][0]["contenders"]["minigrad"]["rise"] = 5_000_000

@@ -30,7 +30,7 @@ def shapes(rng, dtype):
     yield lambda: draw(9)[::-1]
     yield lambda: draw((0, 3))
     yield lambda: np.array(draw(()))
-    yield lambda: draw((41, 1000))  # enough for threads
+    yield lambda: draw((41, 1000))  # several chunks
 
 
 def columns(rows):
