@@ -31,6 +31,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "average": ("image_sums", "spread_over_images"),
     "conv": ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight", "conv2d_grad_bias"),
     "elementwise": ("relu_forward", "relu_backward", "add"),
+    "images": ("to_channels_last",),
     "loss": ("softmax_cross_entropy_forward", "softmax_cross_entropy_backward"),
     "norm": (
         "batch_norm_statistics",

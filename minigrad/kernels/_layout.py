@@ -16,10 +16,6 @@ Shape = tuple[int, int, int, int]
 # For what follows from shapes alone: without it each step would work it out again.
 remembered = functools.lru_cache(maxsize=1024)
 
-# So many channels are copied one by one: NumPy's innermost loop is over the channels of a pixel,
-# and with few of them takes longer to begin than to run.
-FEW = 4
-
 _TO_LAST = (0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
 _TO_FIRST = (0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
 
@@ -30,21 +26,6 @@ def channels_last(x: np.ndarray) -> np.ndarray:
     It is a view where the memory is channels-last already, else a copy.
     """
     return np.ascontiguousarray(x.transpose(_TO_LAST))
-
-
-def in_channels_last(x: np.ndarray) -> np.ndarray:
-    """Return x, of shape (N, C, H, W), in channels-last memory; x itself if it is there already."""
-    last = x.transpose(_TO_LAST)
-    if last.flags.c_contiguous:
-        return x
-    copy = empty_channels_last(x.shape, x.dtype)
-    if x.shape[1] > FEW:
-        copy[...] = x
-        return copy
-    for image, planes in zip(copy, x, strict=True):
-        for c in range(len(planes)):
-            image[c] = planes[c]
-    return copy
 
 
 def flat_channels_last(x: np.ndarray) -> np.ndarray:

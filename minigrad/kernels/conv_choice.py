@@ -79,6 +79,7 @@ def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> int:
     return points * (tiles * C * summed + vectors + 12 * C * filters) + WINOGRAD_START
 
 
+@functools.lru_cache(maxsize=1024)
 def winograd_outputs(N: int, C: int, H: int, W: int, F: int) -> int:
     """Choose the outputs of a tile along one axis: 2 or 4."""
     return min((2, 4), key=lambda outputs: winograd_cost(outputs, N, C, H, W, F))

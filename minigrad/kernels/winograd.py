@@ -137,12 +137,18 @@ def conv2d_grad_input(
     """Return the gradient with respect to x: grad_out convolved with the flipped filters."""
     g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     square = TAPS * TAPS
-    flipped = g._replace(
-        C=g.F, H=g.OH, W=g.OW, F=g.C, OH=g.H, OW=g.W, channels=g.F, filters=g.C,
-        top=TAPS - 1 - g.top, left=TAPS - 1 - g.left, taps=square * g.F, pixels=g.N * g.H * g.W,
-    )  # fmt: skip
     taps = Taps(square - 1, -1, g.C * square, square)
-    return _convolve(grad_out, weight, None, flipped, taps, other, mask=mask)
+    return _convolve(grad_out, weight, None, _backwards(g), taps, other, mask=mask)
+
+
+@remembered
+def _backwards(g: Geometry) -> Geometry:
+    """Return the convolution that leads from grad_out to grad_x."""
+    return g._replace(
+        C=g.F, H=g.OH, W=g.OW, F=g.C, OH=g.H, OW=g.W, channels=g.F, filters=g.C,
+        top=TAPS - 1 - g.top, left=TAPS - 1 - g.left,
+        taps=TAPS * TAPS * g.F, pixels=g.N * g.H * g.W,
+    )  # fmt: skip
 
 
 def _convolve(

@@ -43,7 +43,7 @@ main()
 _MOST = 1000
 
 # After so many calls in a row that are like earlier ones no other is expected.
-_ENOUGH = 1000
+_ENOUGH = 300
 
 # Seconds in which a process ends that is killed.
 _PROMPT = 2.0

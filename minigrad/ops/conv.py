@@ -11,7 +11,6 @@ from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
 from minigrad.kernels import conv_choice
-from minigrad.kernels._layout import in_channels_last
 from minigrad.ops._images import Pair, bad_images, check_floats, check_images, pair
 from minigrad.ops._registry import Sample, Wrong, operation
 
@@ -41,7 +40,7 @@ class Conv2d(Function):
         """Compute y, or relu(y + other) for those who will not call this backward."""
         # Images as a data set has them are brought to the order of the kernels here, once, not
         # again when the weight's gradient is computed from them.
-        x = in_channels_last(x)
+        x = kernels.to_channels_last(x)
         ctx.save(x, weight)
         ctx.geometry = stride, padding, dilation, groups
         ctx.algorithm = algorithm

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from minigrad import kernels
 from minigrad.kernels import _jit, conv_direct_weight, conv_im2col, winograd
-from minigrad.kernels._layout import in_channels_last
 from minigrad.kernels.conv_choice import Case, choose, conv_algorithm
 
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
@@ -163,7 +162,7 @@ def test_a_share_added_to_grad_x_gives_the_bits_of_the_separate_kernels(case, dt
     other = np.where(np.abs(x) < 0.2, np.nan, x)
     grad_x = kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings)
     for passed in (None, x > 0):
-        mask = None if passed is None else kernels.relu_forward(in_channels_last(x))[1]
+        mask = None if passed is None else kernels.relu_forward(kernels.to_channels_last(x))[1]
         share = other if passed is None else np.where(passed, other, dtype(0))
         got = kernels.conv2d_grad_input(grad_out, weight, x_shape, *settings, other, mask)
         want = kernels.add(grad_x, share)

@@ -40,12 +40,3 @@ def test_an_array_made_in_an_order_is_flat_in_that_order(axes):
 def test_an_array_in_another_order_is_copied_into_the_order_asked_for():
     x = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(_layout.flat(x, (1, 0)), [0, 3, 1, 4, 2, 5])
-
-
-@pytest.mark.parametrize("C", [_layout.FEW, _layout.FEW + 1])
-def test_in_channels_last_copies_only_what_is_not_there_yet(C):
-    x = np.arange(2 * C * 5 * 7.0).reshape(2, C, 5, 7)
-    moved = _layout.in_channels_last(x)
-    np.testing.assert_array_equal(moved, x)
-    assert moved.transpose(0, 2, 3, 1).flags.c_contiguous
-    assert _layout.in_channels_last(moved) is moved

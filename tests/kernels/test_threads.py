@@ -65,6 +65,7 @@ def run():
         losses, p, kernels.softmax_cross_entropy_backward(losses, p, labels, base, hit),
         *params, *velocities, *squares, kernels.resample2d(x, *taps),
         np.float64(kernels.sum_of_squares(x)), kernels.image_sums(x), kernels.image_sums(wide),
+        kernels.to_channels_last(np.ascontiguousarray(x)),
         kernels.spread_over_images(kernels.image_sums(wide), (90, 70)),
     ]
 

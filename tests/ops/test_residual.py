@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad import kernels
 from minigrad.core import events
-from minigrad.kernels._layout import in_channels_last as channels_last
+from minigrad.kernels import to_channels_last as channels_last
 from minigrad.ops.conv import Conv2d
 from minigrad.ops.norm import BatchNorm
 from minigrad.ops.residual import (
