@@ -16,18 +16,22 @@ from minigrad.core.errors import ArgumentError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
 from minigrad.kernels.taps import Taps, from_table
-from minigrad.ops._images import bad_images, check_images, pair
+from minigrad.ops._images import Pair, bad_images, check_images, pair
 from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.pool import bad_windows, pooled_size
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "global_avg_pool2d"]
 
 
-def _ranges(first: np.ndarray, last: np.ndarray) -> Taps:
-    """Return the matrix that adds the entries from first[i] up to last[i]."""
+Both = tuple[Taps, Taps]  # a matrix, and the transposed one
+
+
+def _ranges(first: np.ndarray, last: np.ndarray, size: int) -> Both:
+    """Return the matrix that adds the entries from first[i] up to last[i], of so many."""
     longest = np.arange((last - first).max())
     table = first[:, None] + longest
-    return from_table(table, np.ones(table.shape), table < last[:, None])
+    taps = from_table(table, np.ones(table.shape), table < last[:, None])
+    return taps, taps.transposed(size)
 
 
 class AvgPool2d(Function):
@@ -35,16 +39,16 @@ class AvgPool2d(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: np.ndarray, *, rows: Taps, columns: Taps, divisor: np.ndarray
+        ctx: Any, x: np.ndarray, *, rows: Both, columns: Both, divisor: np.ndarray
     ) -> np.ndarray:
         ctx.size = H, W = x.shape[2:]
         ctx.divisor = divisor.astype(x.real.dtype)
-        ctx.whole = _is_all(rows, H) and _is_all(columns, W)
+        ctx.whole = _is_all(rows[0], H) and _is_all(columns[0], W)
         if ctx.whole:
             out = kernels.image_sums(x)[:, :, None, None]
         else:
-            ctx.transposed = rows.transposed(H), columns.transposed(W)
-            out = kernels.resample2d(x, rows, columns)
+            ctx.transposed = rows[1], columns[1]
+            out = kernels.resample2d(x, rows[0], columns[0])
         out /= ctx.divisor
         return out
 
@@ -159,16 +163,27 @@ def avg_pool2d(
             "to divide by the size of the window."
         )
     out_size = pooled_size("avg_pool2d", x, kernel_size, stride, padding, (1, 1), ceil_mode)
+    windows = x.shape[2:], out_size, kernel_size, stride, padding
+    rows, columns, divisor = _windows(*windows, bool(count_include_pad))
+    if divisor_override is not None:
+        divisor = np.asarray(divisor_override)
+    return AvgPool2d.apply(x, rows=rows, columns=columns, divisor=divisor)
+
+
+@functools.lru_cache(maxsize=64)
+def _windows(
+    size: Pair, out_size: Pair, kernel_size: Pair, stride: Pair, padding: Pair, padding_counts: bool
+) -> tuple[Both, Both, np.ndarray]:
+    """Return the matrices that add up windows of both axes, and what their sums are divided by."""
     taps, numbers = [], []
     for axis in range(2):
-        size, p = x.shape[2 + axis], padding[axis]
-        first = stride[axis] * np.arange(out_size[axis]) - p
-        last = np.minimum(first + kernel_size[axis], size + p)
-        inside = np.maximum(first, 0), np.minimum(last, size)
-        taps.append(_ranges(*inside))
-        numbers.append(last - first if count_include_pad else inside[1] - inside[0])
-    divisor = np.outer(*numbers) if divisor_override is None else np.asarray(divisor_override)
-    return AvgPool2d.apply(x, rows=taps[0], columns=taps[1], divisor=divisor)
+        first = stride[axis] * np.arange(out_size[axis]) - padding[axis]
+        last = np.minimum(first + kernel_size[axis], size[axis] + padding[axis])
+        inside = np.maximum(first, 0), np.minimum(last, size[axis])
+        taps.append(_ranges(*inside, size[axis]))
+        numbers.append(last - first if padding_counts else inside[1] - inside[0])
+    rows, columns = taps
+    return rows, columns, np.outer(*numbers)
 
 
 class AdaptiveAvgPool2d(AvgPool2d):
@@ -244,14 +259,14 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _parts(size: tuple[int, int], parts: tuple[int, int]) -> tuple[Taps, Taps, np.ndarray]:
+def _parts(size: Pair, parts: Pair) -> tuple[Both, Both, np.ndarray]:
     """Return the matrices that add up parts of both axes, which may overlap, and their sizes."""
     found = []
     for whole, number in zip(size, parts, strict=True):
         first = np.arange(number) * whole // number
-        found.append(_ranges(first, -(-np.arange(1, number + 1) * whole // number)))
+        found.append(_ranges(first, -(-np.arange(1, number + 1) * whole // number), whole))
     rows, columns = found
-    return rows, columns, np.outer(np.diff(rows.starts), np.diff(columns.starts))
+    return rows, columns, np.outer(np.diff(rows[0].starts), np.diff(columns[0].starts))
 
 
 class GlobalAvgPool2d(Function):
