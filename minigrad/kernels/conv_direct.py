@@ -62,9 +62,11 @@ from minigrad.kernels.conv_phases import (
     task_of,
     whole_of,
 )
+from minigrad.kernels.conv_pixels import single_pixels
 from minigrad.kernels.conv_window import (
     ALONE,
     LOW,
+    PIXELS,
     TALL,
     Places,
     Plan,
@@ -213,7 +215,7 @@ def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype
 def _whole_rows(whole: Geometry, plan: Plan) -> Plan:
     """Let chunks be whole rows of each phase, so many that no strip lacks a partner."""
     rows = max(plan.block // plan.row_strips, 1)
-    rows += rows * plan.row_strips % 2
+    rows += -rows % PIXELS if plan.height == 1 else rows * plan.row_strips % 2
     return plan._replace(row_strips=1, strips=whole.N * whole.OH, block=rows)
 
 
@@ -302,7 +304,8 @@ def _plan(g: Geometry, window: Window, itemsize: int, phases: int = 1) -> Plan:
     block = min(pixels // height, max(chunks_of(strips, CHUNKS), fair))
     if window.copied:  # whole rows, for a row that two chunks share is copied twice
         block = chunks_of(block, max(row_strips, 1)) * row_strips
-    block = max(block + block % 2, 2)
+    partners = PIXELS if height == 1 else 2
+    block = max(chunks_of(block, partners), 1) * partners
     parts = max(min(tiles, CHUNKS // max(chunks_of(strips, block), 1)), 1)
     near = max(NEAR_BYTES // max(g.taps * VECTOR_BITS // 8, 1) // wide, 1) * wide
     return Plan(height, wide, row_strips, strips, block, tiles * wide, parts, near)
@@ -379,7 +382,12 @@ def _convolve_group(
     first, last = chunk_bounds(part, plan.parts, plan.vectors // plan.wide)
     for v in range(first * plan.wide, last * plan.wide, plan.near):
         near = v, min(v + plan.near, last * plan.wide)
-        if plan.wide == 2 and plan.height == TALL:
+        if plan.height == 1:
+            single_pixels(
+                tile_zeros(1, 2, out),
+                values, weight, bias, other, relu, g, window, plan, group, near, seen, written, out,
+            )  # fmt: skip
+        elif plan.wide == 2 and plan.height == TALL:
             _strips(
                 tile_zeros(TALL, 2, out),
                 values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
@@ -391,15 +399,9 @@ def _convolve_group(
                 values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
                 out_pixel, out,
             )  # fmt: skip
-        elif plan.height == ALONE:
-            _strips(
-                tile_zeros(ALONE, 1, out),
-                values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
-                out_pixel, out,
-            )  # fmt: skip
         else:
             _strips(
-                tile_zeros(1, 1, out),
+                tile_zeros(ALONE, 1, out),
                 values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
                 out_pixel, out,
             )  # fmt: skip

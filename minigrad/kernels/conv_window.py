@@ -25,11 +25,13 @@ from minigrad.kernels._simd import ROWS, lanes_of, tile_load, tile_store, tile_z
 from minigrad.kernels.conv_geometry import Geometry, inside
 
 # The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
-# The first fills the registers. Each one is compiled, so they are few.
+# (TALL, 2) fills the registers. Each one is compiled, so they are few.
 # A single vector of filters leaves registers for a taller strip: 8 pixels with AVX-512, and most
 # rows divide by that.
 TALL, LOW, ALONE = ROWS // 2, (ROWS // 2 + 1) // 2, ROWS // 2 + 1
-TILES = ((TALL, 2), (LOW, 2), (ALONE, 1), (1, 1))
+# Where rows are short, four pixels from anywhere make a tile (``conv_pixels.py``).
+TILES = ((1, 2), (TALL, 2), (LOW, 2), (ALONE, 1))
+PIXELS = 4
 
 # Pixels a multiple of this apart meet in one or two sets of the first cache, of some twelve lines.
 COLLISION_BYTES = 2048
@@ -165,13 +167,12 @@ def fill_windows(x, g, window, blocks, top_row, rows, values):
 def tile_for(length: int, vectors: int) -> tuple[int, int]:
     """Choose the tile for rows of so many neighbours and for so many vectors of filters.
 
-    A tile takes as long as it has sums, and a little to read what these share; the smallest one
-    takes as long as one of four, for sums in a row must wait for one another.
+    A tile takes as long as it has sums, and a little to read what these share.
     """
 
     def cost(tile: tuple[int, int]) -> int:
         height, wide = tile
-        return strips_in(length, height) * strips_in(vectors, wide) * (max(height * wide, 4) + 1)
+        return strips_in(length, height) * strips_in(vectors, wide) * (height * wide + 1)
 
     return min((tile for tile in TILES if tile[0] <= max(length, 1)), key=cost)
 
