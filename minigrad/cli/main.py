@@ -38,3 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error).removeprefix(f"{options.command}: ")  # said once
         print(f"minigrad {options.command}: {text}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\nminigrad {options.command}: stopped", file=sys.stderr)
+        return 130

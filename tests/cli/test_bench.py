@@ -157,6 +157,15 @@ def test_without_matplotlib_the_run_is_kept_and_the_picture_left_out(capsys, mon
     assert capsys.readouterr().err.startswith("minigrad bench: drawing the roofline needs")
 
 
+def test_who_stops_a_run_sees_no_traceback(capsys, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench.limits, "measure_roofs", stop)
+    assert main(["bench", "--only", SMALL]) == 130
+    assert capsys.readouterr().err == "\nminigrad bench: stopped\n"
+
+
 def test_a_wrong_result_ends_with_status_1(capsys, monkeypatch):
     right = kernels.conv2d_forward
     monkeypatch.setattr(

@@ -97,16 +97,16 @@ def test_the_list(capsys):
     [
         (
             ["conv3d"],
-            "check: the name of an operation, a unit or a network is needed, got 'conv3d'. "
+            "the name of an operation, a unit or a network is needed, got 'conv3d'. "
             "'minigrad check --list' shows them all.",
         ),
         (
             ["equal"],
-            "check: an operation with a gradient is needed, equal has none. Leave it out.",
+            "an operation with a gradient is needed, equal has none. Leave it out.",
         ),
         (
             ["nowhere.py:f"],
-            "check: a Python file is needed before the colon, 'nowhere.py' is none. Write for "
+            "a Python file is needed before the colon, 'nowhere.py' is none. Write for "
             "example mine.py:swish.",
         ),
         (
