@@ -229,12 +229,14 @@ class _Emitter:
         name = f"llvm.fmuladd.v{self.tile.lanes}f{self.tile.dtype.bitwidth}"
         return self.call(name, self.tile.vector, [x, y, z])
 
-    def call(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+    def call(
+        self, name: str, result: ir.Type, args: list[ir.Value], fastmath: tuple[str, ...] = ()
+    ) -> ir.Value:
         """Call an intrinsic of LLVM, declared by hand, for llvmlite knows none on vectors."""
         module = self.builder.module
         signature = ir.FunctionType(result, [arg.type for arg in args])
         function = module.globals.get(name) or ir.Function(module, signature, name)
-        return self.builder.call(function, args)
+        return self.builder.call(function, args, fastmath=fastmath)
 
 
 @intrinsic(prefer_literal=True)

@@ -116,6 +116,16 @@ def tile_larger(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(x > y, x, y)
 
 
+def tile_largest(tile: np.ndarray) -> float:
+    """Return the largest entry of a tile."""
+    return tile.max()
+
+
+def tile_total(tile: np.ndarray) -> float:
+    """Return the sum of a tile in float64."""
+    return tile.sum(dtype=np.float64)
+
+
 def tile_exp(tile: np.ndarray, peak: float) -> np.ndarray:
     """Return exp(x - peak) of each entry x of a tile."""
     wide = (tile - peak).astype(np.float64)  # NumPy's exponential of float32 is rough

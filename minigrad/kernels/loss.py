@@ -1,7 +1,7 @@
 """Softmax and cross-entropy in one pass over the rows.
 
 The largest logit of a row is subtracted before the exponential, so nothing overflows: the largest
-exponential is 1. Sums run over one row, in double precision and in the order of the classes.
+exponential is 1. Sums run over one row and are in double precision from block to block.
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ from minigrad.kernels._exp import tile_exp
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._simd import (
     lanes_of,
+    tile_add,
     tile_larger,
     tile_load,
     tile_load_columns,
@@ -18,43 +19,50 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
+from minigrad.kernels._simd_fold import tile_largest, tile_total
 
 # Vectors of values that compete side by side to be the largest of a row.
 _WIDE = 4
+
+# Vectors that are added up before the sum becomes float64: so few that little is rounded.
+_BLOCK = 64
 
 # An exponential costs about as much as so many elementary operations.
 _EXP = 8
 
 
 @body
-def _peak(x, room):
+def _peak(x):
     """Return the largest value of a row; with a NaN in the row, any value."""
-    width = lanes_of(x)
-    last, peak = x.size - _WIDE * width, x[0]
+    last, peak = x.size - _WIDE * lanes_of(x), x[0]
     if last < 0:
         for c in range(x.size):
             peak = x[c] if x[c] > peak else peak
         return peak
     held = tile_load(tile_zeros(1, _WIDE, x), x, last, 0)
-    for at in range(0, last, _WIDE * width):  # at the end some values compete once more
+    for at in range(0, last, _WIDE * lanes_of(x)):  # at the end some values compete once more
         held = tile_larger(held, tile_load(held, x, at, 0))
-    tile_store(held, room, 0, 0)
-    best = tile_load(tile_zeros(1, 1, x), room, 0, 0)
-    for v in range(1, _WIDE):
-        best = tile_larger(best, tile_load(best, room, v * width, 0))
-    tile_store(best, room, 0, 0)
-    for lane in range(width):
-        peak = room[lane] if room[lane] > peak else peak
-    return peak
+    return tile_largest(held)
 
 
 @body
 def _exponentials(x, peak, p):
-    """Set p to exp(x - peak)."""
+    """Set p to exp(x - peak), and return its sum."""
     one, width = tile_zeros(1, 1, x), lanes_of(x)
-    for c in range(0, x.size, width):
-        values = tile_load_columns(one, x, c, 0, x.size - c)
-        tile_store_columns(tile_exp(values, peak), p, c, 0, x.size - c)
+    total, whole = 0.0, x.size // width * width
+    for first in range(0, whole, _BLOCK * width):
+        sums = one
+        for c in range(first, min(first + _BLOCK * width, whole), width):
+            values = tile_exp(tile_load(one, x, c, 0), peak)
+            tile_store(values, p, c, 0)
+            sums = tile_add(sums, values)
+        total += tile_total(sums)
+    if whole < x.size:
+        rest = x.size - whole
+        values = tile_load_columns(one, x, whole, 0, rest)
+        tile_store_columns(tile_exp(values, peak), p, whole, 0, rest)
+        total += tile_total(tile_load_columns(one, p, whole, 0, rest))
+    return total
 
 
 @body(reassociate=True)
@@ -75,9 +83,8 @@ def _any(weights):
 @body
 def _row_forward(x, label, base, smoothed, hit, p):
     """Fill p with the softmax of the row x, and return the loss."""
-    peak = _peak(x, p)
-    _exponentials(x, peak, p)
-    total = _sum(p)
+    peak = _peak(x)
+    total = _exponentials(x, peak, p)
     share = x.dtype.type(1 / total)
     for c in range(x.size):
         p[c] *= share

@@ -46,20 +46,18 @@ class CrossEntropy(Function):
         reduction: str,
         count: float,
     ) -> Any:
-        with np.errstate(invalid="ignore", divide="ignore"):  # rows that hold Inf, see softmax
-            losses, probabilities = kernels.softmax_cross_entropy_forward(
-                as_rows(x), labels, base, hit
-            )
-        ctx.save(probabilities, labels, base, hit)
+        losses, probabilities = kernels.softmax_cross_entropy_forward(as_rows(x), labels, base, hit)
+        ctx.save(probabilities, labels)
+        ctx.base, ctx.hit = base, hit  # made for this call: nobody can have changed them since
         ctx.shape, ctx.reduction, ctx.count = x.shape, reduction, count
         return reduced(losses.reshape(without_classes(x.shape)), reduction, count)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
-        probabilities, labels, base, hit = ctx.saved
+        probabilities, labels = ctx.saved
         each = spread(grad_out, without_classes(ctx.shape), ctx.reduction, ctx.count)
         grad_rows = kernels.softmax_cross_entropy_backward(
-            each.reshape(-1), probabilities, labels, base, hit
+            each.reshape(-1), probabilities, labels, ctx.base, ctx.hit
         )
         return from_rows(grad_rows, ctx.shape)
 
