@@ -9,7 +9,10 @@ the pool and 2 with it, and takes 107 ms for 134 (``python benchmarks/page_fault
 An array from the pool stands on a ``_Loan``, and so does every view of it; Python deletes the loan
 when the last of them is gone, and only then does the memory come back. A loan may end at any
 moment, on any thread, also in the middle of one of these functions. So nobody waits for the lock:
-what comes back while it is held joins a queue, and who asks meanwhile gets memory from NumPy.
+what comes back joins a queue, and who asks while the lock is held gets memory from NumPy.
+
+The last of the queue is the likeliest to fit, and still in a cache: an array of its size gets it as
+it is. Only where it does not fit does the queue become free spans again, and they are searched.
 """
 
 import math
@@ -45,6 +48,7 @@ class Pool:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._arenas: list[Arena] = []
+        self._addresses = 0  # of all arenas
         self._returned: deque[Piece] = deque()
         self._lock = threading.Lock()
 
@@ -54,14 +58,23 @@ class Pool:
         if nbytes < _POOLED or not self._lock.acquire(blocking=False):
             return np.empty(shape, dtype)
         try:
-            if self._returned:
-                self._settle()
-            piece = self._take(-(-nbytes // PAGE) * PAGE)
+            size = -(-nbytes // PAGE) * PAGE
+            piece = self._last_returned(size) or self._take(size)
         except (OSError, OverflowError):  # no such range of addresses: NumPy knows what to say
             return np.empty(shape, dtype)
         finally:
             self._lock.release()
         return np.asarray(_Loan(self, piece, shape, dtype))
+
+    def _last_returned(self, size: int) -> Piece | None:
+        """Return what came back last if it is of a size, else put all of it where it belongs."""
+        if self._returned:
+            piece = self._returned.pop()
+            if piece.size == size:
+                return piece
+            self._returned.append(piece)
+            self._settle()
+        return None
 
     def _take(self, size: int) -> Piece:
         fits = [(fit, arena) for arena in self._arenas if (fit := arena.fit(size))]
@@ -69,6 +82,7 @@ class Pool:
             self._release()  # what waits is too short for this, and may be for ever
             arena = Arena(max(size, min(_ARENA, self.limit)))
             self._arenas.append(arena)
+            self._addresses += arena.size
             return arena.take(0, size)
         (_, number), arena = min(fits, key=lambda found: found[0])
         return arena.take(number, size)
@@ -76,7 +90,8 @@ class Pool:
     def take_back(self, piece: Piece) -> None:
         """Keep memory that nobody uses any more."""
         self._returned.append(piece)
-        if self._lock.acquire(blocking=False):
+        # Too much can only wait where there are more addresses than may wait.
+        if self._addresses > self.limit and self._lock.acquire(blocking=False):
             try:
                 self._settle()
             finally:
@@ -87,7 +102,7 @@ class Pool:
         while self._returned:
             piece = self._returned.popleft()
             piece.arena.give(piece)
-        if sum(arena.size for arena in self._arenas) > self.limit < self._idle_bytes():
+        if self._addresses > self.limit < self._idle_bytes():
             self._release()
 
     def _idle_bytes(self) -> int:
@@ -113,6 +128,7 @@ class Pool:
     def _release(self) -> int:
         released = sum(arena.idle_bytes() for arena in self._arenas if arena.unused)
         self._arenas = [arena for arena in self._arenas if not arena.unused]
+        self._addresses = sum(arena.size for arena in self._arenas)
         return released + sum(arena.release() for arena in self._arenas)
 
 
