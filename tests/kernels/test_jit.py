@@ -73,7 +73,7 @@ def _printed(finished):
     return finished.stdout
 
 
-# --- the two builds
+# The two builds.
 
 
 @body
@@ -170,7 +170,7 @@ print(type(double_loop.serial).__name__)
     assert _printed(finished) == "function\n"
 
 
-# --- threads
+# Threads.
 
 
 @pytest.mark.parametrize("n", [0, -1, True, 1.5, "2", None])
@@ -263,7 +263,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert _printed(finished) == "7\n"
 
 
-# --- the cache
+# The cache.
 
 COUNTS = """
 for build, work in (double_loop.serial, SMALL), (double_loop.parallel, LARGE):

@@ -29,7 +29,7 @@ def _call(operation=ReLU, inputs=(), options=None):
     return Call(operation, tuple(inputs), needs, options or {}, "auto", False)
 
 
-# --- descriptions
+# Descriptions.
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_all_operations_of_a_network_can_be_described(monkeypatch):
     assert [name for name, description in seen if description is None] == []
 
 
-# --- rehearsals
+# Rehearsals.
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="NUMBA_DISABLE_JIT=1: nothing is compiled")
@@ -112,7 +112,7 @@ def test_a_rehearsal_notes_what_is_to_be_compiled_and_runs_nothing():
     ]
 
 
-# --- the two processes
+# The two processes.
 
 PROGRAM = """
 import os, signal, sys, time
