@@ -46,7 +46,10 @@ class CrossEntropy(Function):
         reduction: str,
         count: float,
     ) -> Any:
-        losses, probabilities = kernels.softmax_cross_entropy_forward(as_rows(x), labels, base, hit)
+        with np.errstate(invalid="ignore", divide="ignore"):  # rows that hold Inf, see softmax
+            losses, probabilities = kernels.softmax_cross_entropy_forward(
+                as_rows(x), labels, base, hit
+            )
         ctx.save(probabilities, labels)
         ctx.base, ctx.hit = base, hit  # made for this call: nobody can have changed them since
         ctx.shape, ctx.reduction, ctx.count = x.shape, reduction, count
