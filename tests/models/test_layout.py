@@ -5,7 +5,6 @@ import pytest
 
 import minigrad as mg
 from minigrad import kernels, models
-from minigrad.ops import conv
 
 BATCH = 5  # no size of a filter, so that an array of images is known by its first axis
 
@@ -27,7 +26,7 @@ def conversions(monkeypatch):
         monkeypatch.setattr(module, name, recorded)
 
     watch(np, "ascontiguousarray")
-    watch(conv, "in_channels_last")
+    watch(kernels, "to_channels_last")
     return shapes
 
 
