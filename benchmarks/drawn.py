@@ -39,7 +39,7 @@ from minigrad.bench.shapes import Conv, Pair
 from minigrad.bench.statistics import geometric_mean, paired_ratio
 from minigrad.bench.suites import find_case
 from minigrad.bench.text import seconds_text
-from minigrad.bench.timing import interleave
+from minigrad.bench.timing import first_call, interleave
 
 WIDTHS = (1, 2, 3, 5, 7, 8, 16, 17, 24, 33, 48, 64, 100, 128, 200, 256, 512)
 TAPS = (1, 2, 3, 4, 5, 7)
@@ -163,6 +163,8 @@ def measure(name: str, rival: Torch | None, rounds: int, checked: bool = True) -
     work = case.work(normal)
     verdicts = verify(case, work) if checked else {}
     wrong = {who: str(verdict) for who, verdict in verdicts.items() if not verdict.right}
+    for call in work.contenders.values():
+        first_call(call)  # else a sample would be as few calls as fill the time of this one
     timings = list(interleave(work.contenders, 0.0, rounds).values()) if rounds else []
     row: dict[str, Any] = {"name": name, "wrong": wrong}
     if len(timings) == 2:
