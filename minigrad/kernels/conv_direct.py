@@ -38,6 +38,7 @@ from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._numbers import numbers_of
 from minigrad.kernels._simd import (
+    ROWS,
     VECTOR_BITS,
     lanes,
     lanes_of,
@@ -414,6 +415,7 @@ def _strips(
 ):  # fmt: skip
     """Compute tiles for all strips, from vector near[0] up to near[1]."""
     width = lanes_of(out)
+    added, mask = other.values, other.mask  # here, not in the loop: each look counts references
     tall = plan.height * g.stride_w * window.pixel
     for i in range(0, seen.size, 2):
         j = min(i + 1, seen.size - 1)  # a strip without a partner is computed twice
@@ -424,26 +426,25 @@ def _strips(
             at = group * g.filters + v * width
             upper_to, lower_to = written[i] + at, written[j] + at
             start = tile_load(zeros, bias, vector * width, 0)
-            if other.values.size > 0:  # it comes from memory, while the tile is summed
-                tile_ask(zeros, other.values, upper_to, out_pixel)
-                tile_ask(zeros, other.values, lower_to, out_pixel)
+            if added.size > 0:  # it comes from memory, while the tile is summed
+                tile_ask(zeros, added, upper_to, out_pixel)
+                tile_ask(zeros, added, lower_to, out_pixel)
             upper, lower, read, write = _two_strips(
                 start, values, seen[i], seen[j], weight, vector * g.taps * width, g, window, plan,
                 read, write, width,
             )  # fmt: skip
             # What follows stands here and in no body: that would get the sums by way of memory.
-            if other.mask.size > 0:
-                rows = plan.height
-                share = tile_load_columns(upper, other.values, upper_to, out_pixel, columns)
-                share = tile_keep_marked_part(share, other.mask, upper_to, out_pixel, rows, columns)
+            if mask.size > 0:  # bits of all rows, ROWS at most: strips are as tall as their tiles
+                share = tile_load_columns(upper, added, upper_to, out_pixel, columns)
+                share = tile_keep_marked_part(share, mask, upper_to, out_pixel, ROWS, columns)
                 upper = tile_add(upper, share)
-                share = tile_load_columns(lower, other.values, lower_to, out_pixel, columns)
-                share = tile_keep_marked_part(share, other.mask, lower_to, out_pixel, rows, columns)
+                share = tile_load_columns(lower, added, lower_to, out_pixel, columns)
+                share = tile_keep_marked_part(share, mask, lower_to, out_pixel, ROWS, columns)
                 lower = tile_add(lower, share)
-            elif other.values.size > 0:
-                share = tile_load_columns(upper, other.values, upper_to, out_pixel, columns)
+            elif added.size > 0:
+                share = tile_load_columns(upper, added, upper_to, out_pixel, columns)
                 upper = tile_add(upper, share)
-                share = tile_load_columns(lower, other.values, lower_to, out_pixel, columns)
+                share = tile_load_columns(lower, added, lower_to, out_pixel, columns)
                 lower = tile_add(lower, share)
             if relu:
                 upper, lower = tile_keep_positive(upper), tile_keep_positive(lower)
