@@ -21,6 +21,9 @@ ALGORITHMS = ("winograd", "direct", "im2col", "reference")
 SECOND_LOOP = 1_000_000
 WINOGRAD_START = 4_000_000
 
+# What it costs im2col to add one value to its pixel of grad_x, in products of direct sums.
+PLACING = 32
+
 Shape = tuple[int, ...]
 
 
@@ -112,8 +115,24 @@ def _pays_for_winograd(case: Case) -> bool:
     return winograd_cost(outputs, N, C, H, W, F) < direct_cost(N, C, H, W, F)
 
 
+def _pays_for_im2col(case: Case) -> bool:
+    """Tell whether x has so few channels that direct sums for its gradient leave lanes idle.
+
+    Their vectors hold the channels of a pixel of grad_x. Those of im2col hold channels and taps,
+    which are then added to their pixels one by one. Both work so for each pixel of grad_out.
+    """
+    if case.product != "grad_input" or case.groups > 1:
+        return False
+    F, C, KH, KW = case.weight_shape
+    vector = 64 // case.dtype.itemsize
+    values = C * KH * KW
+    direct = F * _whole(C, vector) * KH * KW
+    return F * _whole(values, vector) + PLACING * values < direct
+
+
 TABLE = (
     Row("winograd", lambda case: serves("winograd", case) and _pays_for_winograd(case)),
+    Row("im2col", _pays_for_im2col),
     Row("direct", lambda case: True),
 )
 

@@ -336,3 +336,22 @@ def test_errors_of_winograd_stay_within_few_times_those_of_direct_sums(
         errors, least = (np.abs(found[part] - exact[part]) for found in (got, direct))
         assert errors.max() < most * least.max(), part
         assert errors.mean() < usual * least.mean(), part
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("weight_shape", "groups", "algorithm"),
+    [
+        ((64, 3, 7, 7), 1, "im2col"),
+        ((33, 1, 5, 5), 1, "im2col"),
+        ((64, 16, 7, 7), 1, "direct"),  # no lane is idle
+        ((64, 3, 1, 1), 1, "direct"),  # there is nothing to lower
+        ((64, 3, 7, 7), 2, "direct"),
+    ],
+)
+def test_few_channels_are_lowered_for_grad_x_alone(weight_shape, groups, algorithm, dtype):
+    C = weight_shape[1] * groups
+    case = Case("grad_input", np.dtype(dtype), (8, C, 28, 28), weight_shape, (2, 2), (1, 1), groups)
+    assert choose(case) == algorithm
+    assert choose(case._replace(product="forward")) == "direct"
+    assert choose(case._replace(product="grad_weight")) == "direct"
