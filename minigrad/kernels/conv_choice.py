@@ -124,7 +124,7 @@ def _pays_for_im2col(case: Case) -> bool:
     if case.product != "grad_input" or case.groups > 1:
         return False
     F, C, KH, KW = case.weight_shape
-    vector = 64 // case.dtype.itemsize
+    vector = 64 // case.dtype.itemsize  # values in the longest vector
     values = C * KH * KW
     direct = F * _whole(C, vector) * KH * KW
     return F * _whole(values, vector) + PLACING * values < direct

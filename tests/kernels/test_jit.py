@@ -134,7 +134,7 @@ def test_serial_only_holds_for_one_thread_and_one_block(monkeypatch):
     assert _builds_used(monkeypatch, 10**9) == ["parallel"]
 
 
-@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python has no versions")
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="NUMBA_DISABLE_JIT=1: nothing is compiled")
 def test_read_only_arrays_need_no_version_of_their_own():
     x = np.ones(3000, np.float32)
     _sums(x, work=0)
