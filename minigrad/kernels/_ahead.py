@@ -6,12 +6,12 @@ a loop over pixels asks for one line of the cache at each step, of what will be 
     for i in range(stretches):
         line, step = next_lines(ahead, pixels[i])
         for _ in range(pixels[i]):
-            ask(line)
+            prefetch(line)
             line += step
             ...
 
-What will be written is *claimed* (prefetched for writing): its lines are brought from memory too,
-and from other cores. An address that nothing lives at is no error: the processor forgets it.
+What will be written is prefetched for writing: its lines are brought from memory too, and taken
+from other cores. An address that nothing lives at is no error: the processor forgets it.
 """
 
 from typing import Any
@@ -27,13 +27,13 @@ from minigrad.kernels._jit import body, chunks_of
 __all__ = [
     "AHEAD",
     "LINE_BYTES",
-    "ask",
-    "ask_lines",
-    "claim",
-    "claim_lines",
     "emit_prefetch",
     "next_lines",
     "plan_ahead",
+    "prefetch",
+    "prefetch_lines",
+    "prefetch_write",
+    "prefetch_write_lines",
     "spread_lines",
 ]
 
@@ -62,7 +62,7 @@ def emit_prefetch(builder: ir.IRBuilder, pointer: ir.Value, to_write: bool, cach
     builder.call(prefetch, [place, number(int(to_write)), number(cache), data])
 
 
-def _prefetch(to_write: bool, cache: int) -> Any:
+def _emit_at_address(to_write: bool, cache: int) -> Any:
     """Prefetch the line at an address that is a number."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
@@ -74,23 +74,23 @@ def _prefetch(to_write: bool, cache: int) -> Any:
 
 
 @intrinsic
-def ask(typing_context, address):
+def prefetch(typing_context, address):
     """Bring the line at an address to the second cache, some time."""
-    return _prefetch(False, SECOND_CACHE)
+    return _emit_at_address(False, SECOND_CACHE)
 
 
 @intrinsic
-def claim(typing_context, address):
+def prefetch_write(typing_context, address):
     """Bring the line at an address that will be written, some time."""
-    return _prefetch(True, FIRST_CACHE)
+    return _emit_at_address(True, FIRST_CACHE)
 
 
 if config.DISABLE_JIT:  # there is no cache to speak of
 
-    def ask(address: int) -> None:
+    def prefetch(address: int) -> None:
         pass
 
-    def claim(address: int) -> None:
+    def prefetch_write(address: int) -> None:
         pass
 
 
@@ -128,18 +128,18 @@ def spread_lines(nbytes: int, times: int) -> tuple[int, int]:
 
 
 @body(inline=True)  # a call would put the caller's tiles in memory
-def ask_lines(line, count, step):
-    """Ask for some lines, and return the address of the next."""
+def prefetch_lines(line, count, step):
+    """Prefetch some lines, and return the address of the next."""
     for _ in range(count):
-        ask(line)
+        prefetch(line)
         line += step
     return line
 
 
 @body(inline=True)
-def claim_lines(line, count, step):
-    """Claim some lines, and return the address of the next."""
+def prefetch_write_lines(line, count, step):
+    """Prefetch some lines for writing, and return the address of the next."""
     for _ in range(count):
-        claim(line)
+        prefetch_write(line)
         line += step
     return line

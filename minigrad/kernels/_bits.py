@@ -15,18 +15,18 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._ahead import LINE_BYTES, claim_lines
+from minigrad.kernels._ahead import LINE_BYTES, prefetch_write_lines
 from minigrad.kernels._jit import body
 from minigrad.kernels._simd import Tile, lanes, tile_load, tile_store
 
 __all__ = [
     "MARKS",
-    "claim_marks",
-    "claims",
     "is_marked",
     "keep_last_positive",
     "keep_marked",
     "keep_positive",
+    "line_ahead",
+    "prefetch_write_marks",
     "tile_keep_marked",
     "tile_keep_marked_part",
     "tile_keep_positive",
@@ -43,7 +43,7 @@ intrinsic: Any = numba.extending.intrinsic
 # float32 values fill a line of the cache.
 MARKS = 16
 
-# How far ahead of what is written memory is claimed: as long as that takes to come.
+# How far ahead of what is written memory is prefetched: as long as that takes to come.
 _AHEAD = 2_048
 
 
@@ -190,18 +190,18 @@ if config.DISABLE_JIT:
 
 
 @body
-def claims(out):
-    """Return the address of the line to claim while the first element is written."""
+def line_ahead(out):
+    """Return the address of the line to prefetch while the first element is written."""
     return np.intp(out.ctypes.data) + _AHEAD
 
 
 @body(inline=True)
-def claim_marks(line, out):
-    """Claim the memory of as many elements as a tile of marks has; return what comes next.
+def prefetch_write_marks(line, out):
+    """Prefetch the memory of a tile of marks for writing; return what comes next.
 
     The processor reads ahead by itself what is read, but not what is to be written.
     """
-    return claim_lines(line, MARKS * out.itemsize // LINE_BYTES, LINE_BYTES)
+    return prefetch_write_lines(line, MARKS * out.itemsize // LINE_BYTES, LINE_BYTES)
 
 
 @body
@@ -219,9 +219,9 @@ def keep_last_positive(x, out, mask, whole):
 @body
 def keep_positive(x, out, mask):
     """Write max(x, 0) to out, and the bits of what passed to mask."""
-    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, claims(out)
+    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, line_ahead(out)
     for at in range(0, whole, MARKS):
-        line = claim_marks(line, out)
+        line = prefetch_write_marks(line, out)
         tile_store(tile_mark_positive(tile_load(some, x, at, 0), mask, at), out, at, 0)
     keep_last_positive(x, out, mask, whole)
 
@@ -235,9 +235,9 @@ def is_marked(mask, i):
 @body
 def keep_marked(x, mask, out):
     """Write the elements of x whose bit is set to out, which may be x itself, and else 0."""
-    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, claims(out)
+    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, line_ahead(out)
     for at in range(0, whole, MARKS):
-        line = claim_marks(line, out)
+        line = prefetch_write_marks(line, out)
         tile_store(tile_keep_marked(tile_load(some, x, at, 0), mask, at), out, at, 0)
     for i in range(whole, x.size):
         out[i] = x[i] if is_marked(mask, i) else x.dtype.type(0)

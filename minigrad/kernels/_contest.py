@@ -21,7 +21,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._simd import Tile, _Emitter
+from minigrad.kernels._simd import Emitter, Tile
 
 __all__ = ["add_won", "challenge", "contest", "settle"]
 
@@ -31,7 +31,7 @@ config: Any = numba.config
 intrinsic: Any = numba.extending.intrinsic
 
 
-class _Judge(_Emitter):
+class _Judge(Emitter):
     """The instructions that the intrinsics below are made of.
 
     Of a vector they read and write the first ``count`` lanes; where the compiler knows that these

@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._simd import _Emitter, config, intrinsic
+from minigrad.kernels._simd import Emitter, config, intrinsic
 
 __all__ = ["tile_exp"]
 
@@ -36,7 +36,7 @@ def tile_exp(typing_context, tile, peak):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         result, peak = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         peaks = to.splat(peak, tile.vector)
         for index, _, _ in tile.cells:
             x = builder.fsub(builder.extract_value(result, index), peaks)

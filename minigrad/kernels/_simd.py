@@ -33,6 +33,7 @@ __all__ = [
     "ROWS",
     "VECTORS",
     "VECTOR_BITS",
+    "Emitter",
     "Tile",
     "lanes",
     "lanes_of",
@@ -135,7 +136,7 @@ class _TileModel(models.PrimitiveModel):
         super().__init__(manager, tile, ir.ArrayType(tile.vector, tile.rows * tile.vectors))
 
 
-class _Emitter:
+class Emitter:
     """The instructions that the intrinsics below are made of."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, tile: Tile) -> None:
@@ -258,7 +259,7 @@ def tile_load(typing_context, tile, array, at, row):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, array_value, at, row = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         start = to.place(array, array_value, at)
         for index, m, v in tile.cells:
             value = builder.insert_value(value, to.load(to.cell(start, row, m, v)), index)
@@ -273,7 +274,7 @@ def tile_load_columns(typing_context, tile, array, at, row, columns):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, array_value, at, row, columns = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         start = to.place(array, array_value, at)
         for index, m, v in tile.cells:
             left = builder.sub(columns, ir.Constant(columns.type, v * tile.lanes))
@@ -294,7 +295,7 @@ def tile_load_part(typing_context, tile, array, at, row, first, last, columns):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, array_value, at, row, first, last, columns = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         start = to.place(array, array_value, at)
         for index, m, v in tile.cells:
             count = to.count(m, v, first, last, columns)
@@ -312,7 +313,7 @@ def tile_gather(typing_context, tile, array, at, step, count):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, array_value, at, step, count = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         first = builder.ptrtoint(to.place(array, array_value, at), step.type)
         size = ir.Constant(step.type, tile.dtype.bitwidth // 8)
         steps = builder.mul(to.numbers(step.type), to.splat_of(builder.mul(step, size)))
@@ -336,7 +337,7 @@ def tile_store(typing_context, tile, array, at, row):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, array_value, at, row = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         start = to.place(array, array_value, at)
         for index, m, v in tile.cells:
             to.store(builder.extract_value(value, index), to.cell(start, row, m, v))
@@ -351,7 +352,7 @@ def tile_store_columns(typing_context, tile, array, at, row, columns):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, array_value, at, row, columns = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         start = to.place(array, array_value, at)
         for index, m, v in tile.cells:
             left = builder.sub(columns, ir.Constant(columns.type, v * tile.lanes))
@@ -368,7 +369,7 @@ def tile_store_part(typing_context, tile, array, at, row, rows, columns):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, array_value, at, row, rows, columns = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         start = to.place(array, array_value, at)
         for index, m, v in tile.cells:
             count = to.count(m, v, ir.Constant(rows.type, 0), rows, columns)
@@ -403,7 +404,7 @@ def _outer(tile: Any, a: Any, b: Any, one_pointer: bool) -> Any:
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, a_value, a_at, a_row, b_value, b_at, b_vector = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
         if one_pointer:
             a_start = to.hidden(a_start)
@@ -439,7 +440,7 @@ def tile_by_lane(typing_context, tile, a, a_at, a_row, b, b_at):
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, a_value, a_at, a_row, b_value, b_at = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         a_start, b_start = to.place(a, a_value, a_at), to.place(b, b_value, b_at)
         factors = [to.load(to.cell(b_start, b_at, 0, v)) for v in range(tile.vectors)]
         for index, m, v in tile.cells:

@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._simd import _Emitter, config, intrinsic
+from minigrad.kernels._simd import Emitter, config, intrinsic
 
 __all__ = ["tile_largest", "tile_total"]
 
@@ -19,7 +19,7 @@ def tile_largest(typing_context, tile):
     """Return the largest entry of a tile; where one of them is NaN, any entry."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         best, *others = (builder.extract_value(args[0], index) for index, _, _ in tile.cells)
         for other in others:
             best = builder.select(builder.fcmp_ordered(">", best, other), best, other)
@@ -34,7 +34,7 @@ def tile_total(typing_context, tile):
     """Return the sum of a tile in float64."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        to, total = _Emitter(context, builder, tile), ir.Constant(ir.DoubleType(), -0.0)
+        to, total = Emitter(context, builder, tile), ir.Constant(ir.DoubleType(), -0.0)
         wide = ir.VectorType(ir.DoubleType(), tile.lanes)
         for index, _, _ in tile.cells:
             value = builder.extract_value(args[0], index)

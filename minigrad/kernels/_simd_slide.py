@@ -35,16 +35,16 @@ from llvmlite import ir
 from numba import types
 
 from minigrad.kernels._ahead import FIRST_CACHE, emit_prefetch
-from minigrad.kernels._simd import Tile, _Emitter
+from minigrad.kernels._simd import Emitter, Tile
 
 __all__ = [
     "alone",
     "sizes",
     "slide_fill",
     "slide_fill_part",
-    "tile_announce",
-    "tile_ask",
     "tile_outputs",
+    "tile_prefetch",
+    "tile_prefetch_write",
     "tile_slide",
     "tile_slide_back",
     "tile_taps",
@@ -85,7 +85,7 @@ def _size(known: Any, name: str) -> int:
     return size
 
 
-class _Slider(_Emitter):
+class _Slider(Emitter):
     """The instructions that the intrinsics below are made of."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, known: Any, dtype: Any) -> None:
@@ -215,13 +215,13 @@ def slide_fill_part(
 
 
 @intrinsic
-def tile_announce(typing_context, tile, array, at, row):
+def tile_prefetch_write(typing_context, tile, array, at, row):
     """Say that a tile will be written soon, so that the memory is ready by then."""
     return _prefetch_tile(tile, array, to_write=True)
 
 
 @intrinsic
-def tile_ask(typing_context, tile, array, at, row):
+def tile_prefetch(typing_context, tile, array, at, row):
     """Say that a tile will be read soon."""
     return _prefetch_tile(tile, array, to_write=False)
 
@@ -231,7 +231,7 @@ def _prefetch_tile(tile: Any, array: Any, to_write: bool) -> Any:
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         _, array_value, at, row = args
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         start = to.place(array, array_value, at)
         for _, m, v in tile.cells:
             emit_prefetch(builder, to.cell(start, row, m, v), to_write, FIRST_CACHE)
@@ -308,9 +308,9 @@ if config.DISABLE_JIT:
     from minigrad.kernels._simd_slide_plain import (
         slide_fill,
         slide_fill_part,
-        tile_announce,
-        tile_ask,
         tile_outputs,
+        tile_prefetch,
+        tile_prefetch_write,
         tile_slide,
         tile_slide_back,
         tile_taps,

@@ -41,11 +41,11 @@ def slide_fill_part(
         window[to + pixels] = x[at + step * pixels]
 
 
-def tile_announce(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:
+def tile_prefetch_write(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:
     """Do nothing: this is for the caches."""
 
 
-def tile_ask(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:
+def tile_prefetch(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:
     """Do nothing: this is for the caches."""
 
 

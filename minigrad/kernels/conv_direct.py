@@ -32,7 +32,7 @@ import dataclasses
 import numpy as np
 
 from minigrad.kernels import _pool, conv_lanes
-from minigrad.kernels._ahead import ask_lines, claim_lines, spread_lines
+from minigrad.kernels._ahead import prefetch_lines, prefetch_write_lines, spread_lines
 from minigrad.kernels._bits import tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
@@ -49,7 +49,7 @@ from minigrad.kernels._simd import (
     tile_store_columns,
     tile_zeros,
 )
-from minigrad.kernels._simd_slide import tile_ask
+from minigrad.kernels._simd_slide import tile_prefetch
 from minigrad.kernels.conv_finish import NO_MASK, Other
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import Packing, pack_weight, packing_of
@@ -427,8 +427,8 @@ def _strips(
             upper_to, lower_to = written[i] + at, written[j] + at
             start = tile_load(zeros, bias, vector * width, 0)
             if added.size > 0:  # it comes from memory, while the tile is summed
-                tile_ask(zeros, added, upper_to, out_pixel)
-                tile_ask(zeros, added, lower_to, out_pixel)
+                tile_prefetch(zeros, added, upper_to, out_pixel)
+                tile_prefetch(zeros, added, lower_to, out_pixel)
             upper, lower, read, write = _two_strips(
                 start, values, seen[i], seen[j], weight, vector * g.taps * width, g, window, plan,
                 read, write, width,
@@ -466,8 +466,8 @@ def _two_strips(
             first = there
             while first < stop:
                 # Here and not in the loop below, which LLVM would no longer keep in registers.
-                read = ask_lines(read, plan.reads, plan.read_step)
-                write = claim_lines(write, plan.writes, plan.write_step)
+                read = prefetch_lines(read, plan.reads, plan.read_step)
+                write = prefetch_write_lines(write, plan.writes, plan.write_step)
                 last = min(first + plan.stretch, stop)
                 for i in range(first, last):
                     upper = tile_outer_far(upper, values, upper_at + i, step, weight, k, vector)

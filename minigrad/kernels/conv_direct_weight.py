@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import _pool, conv_lanes_weight, conv_weight_rows
-from minigrad.kernels._ahead import AHEAD, ask, next_lines, plan_ahead
+from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
 from minigrad.kernels._runs import aligned_empty, copy_run
@@ -450,7 +450,7 @@ def _add_tiles(
         for i in range(counts.size):
             v = there + starts[i]
             for _ in range(counts[i]):
-                ask(line)
+                prefetch(line)
                 line += line_step
                 tile = tile_outer(tile, cotangents, here, NEIGHBOUR, values, v, right)
                 v += pixel

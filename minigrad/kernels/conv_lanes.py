@@ -40,8 +40,8 @@ from minigrad.kernels._simd_slide import (
     sizes,
     slide_fill,
     slide_fill_part,
-    tile_announce,
     tile_outputs,
+    tile_prefetch_write,
     tile_slide,
 )
 from minigrad.kernels.conv_finish import finish
@@ -284,7 +284,7 @@ def _follow_strip(
         start = places.start + n * places.image + oh * places.row + ow * places.pixel
         for v in range(vectors[0], vectors[1]):
             at = (v - vectors[0]) * window.vector
-            tile_announce(zeros, out, start + places.row + v * width, places.pixel)
+            tile_prefetch_write(zeros, out, start + places.row + v * width, places.pixel)
             sums = tile_load(zeros, bias, v * width, 0)
             sums = _sum(sums, known, values, at, slot, weight, v * g.taps * width, g, window, plan)
             to, columns = start + v * width, g.F - v * width

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import _pool
-from minigrad.kernels._ahead import AHEAD, ask, next_lines, plan_ahead
+from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last, remembered
 from minigrad.kernels._runs import aligned_empty, zero_run
@@ -214,7 +214,7 @@ def _add_tile(zeros, values, seen, cotangents, step, g, window, fresh, ahead, su
     for i in range(seen.size):
         v = seen[i]
         for _ in range(g.OW):
-            ask(line)
+            prefetch(line)
             line += line_step
             tile = tile_outer(tile, values, v, NEIGHBOUR, cotangents, k, 0)
             v += pixel

@@ -7,11 +7,11 @@ import numpy as np
 
 from minigrad.kernels._bits import (
     MARKS,
-    claim_marks,
-    claims,
     is_marked,
     keep_marked,
     keep_positive,
+    line_ahead,
+    prefetch_write_marks,
     tile_keep_marked,
     tile_of_marks,
 )
@@ -66,9 +66,9 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
 @body
 def _add(x, y, mask, out):
     """Write x and what is marked of y, or all of it where there is no mask."""
-    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, claims(out)
+    some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, line_ahead(out)
     for at in range(0, whole, MARKS):
-        line = claim_marks(line, out)
+        line = prefetch_write_marks(line, out)
         kept = tile_load(some, y, at, 0)
         if mask.size:
             kept = tile_keep_marked(kept, mask, at)

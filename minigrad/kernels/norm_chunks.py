@@ -7,10 +7,10 @@ import numpy as np
 
 from minigrad.kernels._bits import (
     MARKS,
-    claim_marks,
-    claims,
     keep_last_positive,
     keep_marked,
+    line_ahead,
+    prefetch_write_marks,
     tile_keep_marked,
     tile_mark_positive,
     tile_of_marks,
@@ -147,9 +147,9 @@ def affine_rows(mean, inv_std, weight, bias, width, like):
 @body
 def _normal_row(x, other, pivot, scale, shift, at, stop, out, mask):
     """Write what belongs to one wide row."""
-    some, j, line = tile_of_marks(x), 0, claims(out[at:])
+    some, j, line = tile_of_marks(x), 0, line_ahead(out[at:])
     for i in range(at, stop, MARKS):
-        line = claim_marks(line, out)
+        line = prefetch_write_marks(line, out)
         value = tile_subtract(tile_load(some, x, i, 0), tile_load(some, pivot, j, 0))
         value = tile_multiply(value, tile_load(some, scale, j, 0))
         value = tile_add(value, tile_load(some, shift, j, 0))
@@ -243,9 +243,9 @@ def grad_rows(mean, inv_std, weight, sum_grad, sum_grad_normal, width, x):
 @body
 def _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x):
     """Write what belongs to one wide row."""
-    some, j, line = tile_of_marks(x), 0, claims(grad_x[at:])
+    some, j, line = tile_of_marks(x), 0, line_ahead(grad_x[at:])
     for i in range(at, stop, MARKS):
-        line = claim_marks(line, grad_x)
+        line = prefetch_write_marks(line, grad_x)
         grad = tile_load(some, grad_out, i, 0)
         if mask.size:
             grad = tile_keep_marked(grad, mask, i)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from minigrad.kernels._simd import Tile, _Emitter, config, intrinsic
+from minigrad.kernels._simd import Emitter, Tile, config, intrinsic
 
 TAPS = 3
 
@@ -100,7 +100,7 @@ def transform(typing_context, name, points, tile):
     result = Tile(tile.dtype, len(second), tile.vectors)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        to = _Emitter(context, builder, tile)
+        to = Emitter(context, builder, tile)
         rows = [builder.extract_value(args[2], index) for index, _, _ in tile.cells]
         rows = _product(to, second, _product(to, first, rows))
         value = ir.Constant(context.get_value_type(result), ir.Undefined)
@@ -111,7 +111,7 @@ def transform(typing_context, name, points, tile):
     return result(name, points, tile), emit
 
 
-def _product(to: _Emitter, matrix: np.ndarray, rows: list[ir.Value]) -> list[ir.Value]:
+def _product(to: Emitter, matrix: np.ndarray, rows: list[ir.Value]) -> list[ir.Value]:
     """Multiply a matrix with few entries by rows of one vector each."""
     product = []
     for entries in matrix:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels._ahead import ask
+from minigrad.kernels._ahead import prefetch
 from minigrad.kernels._bits import tile_keep_marked_part
 from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._runs import aligned_empty, zero_run
@@ -176,8 +176,8 @@ def sum_channels(
     for first in range(0, channels, width):
         for c in range(min(width, channels - first)):
             for v in range(next_filters):
-                ask(last_filter + (b_at + v * width) * filters.itemsize)
-            ask(line)
+                prefetch(last_filter + (b_at + v * width) * filters.itemsize)
+            prefetch(line)
             line += step
             total = tile_outer(total, patches, a_at + c, tile, filters, b_at, width)
             b_at += wide * width
