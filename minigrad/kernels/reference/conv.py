@@ -4,7 +4,7 @@ A convolution is a sum over the KH x KW taps of the filter. Each tap sees one st
 padded input and multiplies its channels with one matrix of the weight. The gradients are the same
 sums with the factors exchanged.
 
-Letters in ``einsum``: n batch, g group, c in-channel of a group, f out-channel of a group, h w.
+Letters beside matrices: n image, g group, c channel of a group, f filter of a group, p pixel.
 """
 
 from collections.abc import Iterator
@@ -59,9 +59,9 @@ def conv2d_forward(
     padded = np.pad(x, ((0, 0), (0, 0), padding[:2], padding[2:]))
     out = np.zeros((N, F, OH, OW), np.result_type(x, weight))
     for tap, window in _taps(weight.shape, (OH, OW), stride, dilation):
-        seen = _in_groups(padded[window], groups)
-        matrix = weight[tap].reshape(groups, F // groups, weight.shape[1])
-        out += np.einsum("ngchw,gfc->ngfhw", seen, matrix).reshape(N, F, OH, OW)
+        seen = _in_groups(padded[window], groups)  # ngcp
+        matrix = _of_groups(weight[tap], groups)  # gfc
+        out += (matrix @ seen).reshape(N, F, OH, OW)
     out = out if bias is None else out + bias[:, None, None]
     out = out if other is None else out + other
     return np.where(out.real <= 0, out.dtype.type(0), out) if relu else out
@@ -101,10 +101,10 @@ def conv2d_grad_input(
     top, bottom, left, right = padding
     dtype = np.result_type(grad_out, weight)
     grad_padded = np.zeros((N, C, top + H + bottom, left + W + right), dtype)
-    split = _in_groups(grad_out, groups)
+    split = _in_groups(grad_out, groups)  # ngfp
     for tap, window in _taps(weight.shape, grad_out.shape[2:], stride, dilation):
-        matrix = weight[tap].reshape(groups, len(weight) // groups, weight.shape[1])
-        share = np.einsum("ngfhw,gfc->ngchw", split, matrix)
+        matrix = _of_groups(weight[tap], groups)  # gfc
+        share = matrix.transpose(0, 2, 1) @ split
         grad_padded[window] += share.reshape(N, C, *grad_out.shape[2:])
     grad_x = grad_padded[:, :, top : top + H, left : left + W]
     if other is None:
@@ -138,11 +138,11 @@ def conv2d_grad_weight(
     """
     padded = np.pad(x, ((0, 0), (0, 0), padding[:2], padding[2:]))
     grad_weight = np.zeros(weight_shape, np.result_type(grad_out, x))
-    split = _in_groups(grad_out, groups)
+    split = _in_groups(grad_out, groups)  # ngfp
     for tap, window in _taps(weight_shape, grad_out.shape[2:], stride, dilation):
-        seen = _in_groups(padded[window], groups)
-        share = np.einsum("ngfhw,ngchw->gfc", split, seen)
-        grad_weight[tap] = share.reshape(weight_shape[:2])
+        seen = _in_groups(padded[window], groups)  # ngcp
+        share = split @ seen.transpose(0, 1, 3, 2)  # ngfc
+        grad_weight[tap] = share.sum(axis=0).reshape(weight_shape[:2])
     return grad_weight
 
 
@@ -189,5 +189,12 @@ def _every(start: int, count: int, step: int) -> slice:
 
 
 def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
+    """Flatten the pixels; in one piece of memory, which matrices are multiplied from."""
     N, C, H, W = x.shape
-    return x.reshape(N, groups, C // groups, H, W)
+    return np.ascontiguousarray(x).reshape(N, groups, C // groups, H * W)
+
+
+def _of_groups(matrix: np.ndarray, groups: int) -> np.ndarray:
+    """Cut the weights of one tap into the matrices of the groups."""
+    F, C = matrix.shape
+    return np.ascontiguousarray(matrix).reshape(groups, F // groups, C)
