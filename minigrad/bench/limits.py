@@ -10,7 +10,15 @@ import numpy as np
 
 from minigrad import kernels
 
-__all__ = ["LARGE", "Roofs", "measure_copy", "measure_peak", "measure_roofs", "times"]
+__all__ = [
+    "LARGE",
+    "Roofs",
+    "measure_copy",
+    "measure_fed",
+    "measure_peak",
+    "measure_roofs",
+    "times",
+]
 
 # Bytes of the array that is copied: from the first cache to far outside of the last of most.
 SIZES = (16 << 10, 128 << 10, 1 << 20, 8 << 20, 128 << 20)
@@ -20,6 +28,7 @@ LARGE = 32 << 20
 
 # A millisecond a launch: short enough that some fit between two interruptions.
 _STEPS = 4_000
+_REPEATS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,15 +41,30 @@ class Roofs:
         Multiplications and additions a second, in float32, on all threads in use.
     copy : dict of int to float
         For an array of so many bytes, bytes read and written a second.
+    fed : float
+        Multiplications and additions a second whose factors come from the first cache, as those of
+        every convolution must; 0 where nobody measured it.
     """
 
     flops: float
     copy: dict[int, float]
+    fed: float = 0.0
 
     @classmethod
     def read(cls, record: dict[str, Any]) -> "Roofs":
         """Take them from a run's JSON, whose keys are text."""
-        return cls(record["flops"], {int(size): rate for size, rate in record["copy"].items()})
+        copy = {int(size): rate for size, rate in record["copy"].items()}
+        return cls(record["flops"], copy, record.get("fed", 0.0))
+
+    def record(self) -> dict[str, Any]:
+        """Return them for a run's JSON."""
+        copy = {str(size): rate for size, rate in self.copy.items()}
+        return {"flops": self.flops, "copy": copy, "fed": self.fed}
+
+    def or_higher(self, other: "Roofs") -> "Roofs":
+        """Return the higher of each."""
+        copy = {size: max(rate, other.copy.get(size, 0.0)) for size, rate in self.copy.items()}
+        return Roofs(max(self.flops, other.flops), copy, max(self.fed, other.fed))
 
     def bandwidth(self, nbytes: int) -> float:
         """Bytes a second of a copy whose arrays have about so many bytes in all.
@@ -66,7 +90,7 @@ class Roofs:
 
 def measure_roofs() -> Roofs:
     """Measure all of them, in about two seconds."""
-    return Roofs(measure_peak(), {size: measure_copy(size) for size in SIZES})
+    return Roofs(measure_peak(), {size: measure_copy(size) for size in SIZES}, measure_fed())
 
 
 def measure_peak(repeat: int = 300, steps: int = _STEPS, dtype: type = np.float32) -> float:
@@ -76,6 +100,12 @@ def measure_peak(repeat: int = 300, steps: int = _STEPS, dtype: type = np.float3
     """
     _, flops = kernels.multiply_adds(steps, dtype)  # the first call compiles
     return flops / _best(lambda: kernels.multiply_adds(steps, dtype), repeat)
+
+
+def measure_fed(repeat: int = 300, repeats: int = _REPEATS, dtype: type = np.float32) -> float:
+    """Return the most flops a second of sums whose factors come from the first cache."""
+    _, flops = kernels.products(repeats, dtype)
+    return flops / _best(lambda: kernels.products(repeats, dtype), repeat)
 
 
 def measure_copy(size: int, repeat: int = 9) -> float:

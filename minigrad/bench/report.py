@@ -45,13 +45,14 @@ def heading(environment: dict[str, Any], roofs: Roofs, threads: int) -> str:
     host, versions = environment["kernels"], environment["versions"]
     caches = ", ".join(f"{name} {size}" for name, size in environment["caches"].items())
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    fed = f", {roofs.fed / 1e9:.0f} with factors from the first cache" if roofs.fed else ""
     return (
         f"{environment['cpu']}, {environment['cores']} cores, {caches}\n"
         f"{threads} threads ({host['threading_layer']}), vectors of {host['vector_bits']} bits, "
         f"load {environment['load']}\n"
         f"{libraries}, commit {environment['commit']}\n"
-        f"roofs: {roofs.flops / 1e9:.0f} GFLOP/s in registers; copy {roofs.cache / 1e9:.0f} GB/s "
-        f"in cache, {roofs.memory / 1e9:.0f} GB/s in memory"
+        f"roofs: {roofs.flops / 1e9:.0f} GFLOP/s in registers{fed}; copy "
+        f"{roofs.cache / 1e9:.0f} GB/s in cache, {roofs.memory / 1e9:.0f} GB/s in memory"
     )
 
 

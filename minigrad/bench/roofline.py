@@ -104,3 +104,9 @@ def _draw_roofs(axes: Any, roofs: dict[str, Any], intensities: list[float]) -> N
             x, np.minimum(peak, rate * x), style, color="black", linewidth=1,
             label=f"roof: {peak:.0f} GFLOP/s, copy in {where} {rate:.0f} GB/s",
         )  # fmt: skip
+    if roofs.get("fed"):
+        fed = roofs["fed"] / 1e9
+        axes.plot(
+            x, np.where(max(copy.values()) * x >= fed, fed, np.nan), ":", color="black",
+            linewidth=1, label=f"factors from the first cache: {fed:.0f} GFLOP/s",
+        )  # fmt: skip

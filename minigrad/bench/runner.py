@@ -97,17 +97,14 @@ def run(
         tell(rows[-1])
     gc.unfreeze()
     again = measure()
-    best = Roofs(
-        max(roofs.flops, again.flops),
-        {size: max(rate, again.copy.get(size, 0.0)) for size, rate in roofs.copy.items()},
-    )
+    best = roofs.or_higher(again)
     for row in rows:
         _measure_by(best, row)
     return {
         "format": FORMAT,
         "environment": surroundings,
         "settings": dataclasses.asdict(settings),
-        "roofs": {"flops": best.flops, "copy": {str(k): v for k, v in best.copy.items()}},
+        "roofs": best.record(),
         "rows": rows,
         "left_out": left_out,
         "stability": _stability(rows, roofs.flops, again.flops),

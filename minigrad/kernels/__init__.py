@@ -58,6 +58,7 @@ _SERVED = {
     "watch_kernels": "_watch",
     "copy": "_limits",
     "multiply_adds": "_limits",
+    "products": "_limits",
 }
 
 _FORMS = ("fast", "reference")

@@ -1,8 +1,9 @@
 """What no kernel can beat: the arithmetic and the copying of this machine, at their best.
 
 Not the data sheet's figures but what compiled loops of this library reach with nothing else to do:
-``multiply_adds`` keeps a full tile of sums in registers and touches no memory, ``copy`` moves runs
-of neighbouring values and computes nothing. The benchmark measures every kernel against them.
+``multiply_adds`` keeps a full tile of sums in registers and touches no memory, ``products`` loads
+its factors from the first cache, as every product of matrices must, and ``copy`` moves runs of
+neighbouring values and computes nothing. The benchmark measures every kernel against them.
 """
 
 from typing import Any
@@ -25,6 +26,9 @@ from minigrad.kernels._simd import (
 # Many more than threads: a thread that is interrupted leaves its chunks to the others.
 _CHUNKS = 64
 _COPY_CHUNK = 64 * 1024
+
+# Products that make up a sum: the factors of a tile fill half of a small first cache.
+_DEPTH = 64
 
 
 def multiply_adds(steps: int, dtype: Any) -> tuple[np.ndarray, int]:
@@ -67,6 +71,50 @@ def _multiply_adds(sums, a, b, steps):
         # neither loads nor stores.
         held = tile_outer(held, a, 0, 0, b, 0, width)
     tile_store(held, sums, 0, VECTORS * width)
+
+
+def products(repeats: int, dtype: Any) -> tuple[np.ndarray, int]:
+    """Multiply two small matrices, and add the product to tiles of sums, so many times.
+
+    The matrices lie as they are read, step by step, and stay in the first cache.
+
+    Parameters
+    ----------
+    repeats : int
+        Products a tile.
+    dtype : float32 or float64
+
+    Returns
+    -------
+    sums : ndarray, shape (tiles, ROWS, VECTORS * lanes)
+        Each is ``row * repeats``.
+    flops : int
+        A multiplication and an addition for each sum, step and repeat.
+    """
+    row = VECTORS * lanes(dtype)
+    sums = np.zeros((_CHUNKS, ROWS * row), dtype)
+    a = np.tile(np.arange(ROWS, dtype=dtype), _DEPTH)  # (_DEPTH, ROWS)
+    b = np.full(_DEPTH * row, 1 / _DEPTH, dtype)  # (_DEPTH, row)
+    flops = 2 * sums.size * _DEPTH * repeats
+    _products_loop.launch(flops, sums, a, b, repeats)
+    return sums.reshape(_CHUNKS, ROWS, row), flops
+
+
+@kernel
+def _products_loop(sums, a, b, repeats):
+    for chunk in prange(sums.shape[0]):
+        _products(sums[chunk], a, b, repeats)
+
+
+@body
+def _products(sums, a, b, repeats):
+    width = lanes_of(sums)
+    row = VECTORS * width
+    held = tile_zeros(ROWS, VECTORS, sums)
+    for _ in range(repeats):
+        for i in range(_DEPTH):
+            held = tile_outer(held, a, i * ROWS, 1, b, i * row, width)
+    tile_store(held, sums, 0, row)
 
 
 def copy(x: np.ndarray, out: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """The roofs, the memory and the facts of the machine."""
 
+import json
 import sys
 
 import numba
@@ -19,6 +20,14 @@ def test_the_peak_kernel_really_multiplies_and_adds(dtype):
     assert flops == 2 * 7 * sums.size
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kernel_of_products_really_multiplies_them(dtype):
+    sums, flops = kernels.products(7, dtype)
+    rows = np.arange(sums.shape[1]).reshape(1, -1, 1)
+    np.testing.assert_array_equal(sums, np.broadcast_to(7 * rows, sums.shape))
+    assert flops == 2 * 7 * 64 * sums.size
+
+
 @pytest.mark.parametrize("size", [0, 1, 1000, 200_003])
 def test_the_copy_copies_all_of_it(size):
     x = np.random.default_rng(0).standard_normal(size).astype("f")
@@ -29,12 +38,24 @@ def test_the_copy_copies_all_of_it(size):
 
 def test_roofs_are_measured_and_looked_up():
     assert limits.measure_peak(repeat=2, steps=100) > 1e6
+    assert limits.measure_fed(repeat=2, repeats=2) > 1e6
     assert limits.measure_copy(16 << 10, repeat=2) > 1e6
     roofs = limits.Roofs(1.0, {1000: 3.0, 10**6: 2.0, 10**9: 1.0})
     assert [roofs.bandwidth(moved) for moved in (0, 2000, 10**6, 10**10)] == [3.0, 3.0, 2.0, 1.0]
     near = 32 << 20  # nearer to 2 * 10**6 than to 2 * 10**9
     assert [roofs.bandwidth(nbytes) for nbytes in (near, near + 1)] == [2.0, 1.0]
     assert (roofs.cache, roofs.memory) == (3.0, 1.0)
+
+
+def test_of_two_measured_roofs_the_higher_ones_count():
+    roofs, again = limits.Roofs(2.0, {8: 1.0, 16: 3.0}, 1.5), limits.Roofs(1.0, {8: 2.0}, 1.7)
+    assert roofs.or_higher(again) == limits.Roofs(2.0, {8: 2.0, 16: 3.0}, 1.7)
+
+
+def test_roofs_come_back_from_json():
+    roofs = limits.Roofs(2.0, {8: 1.0, 16: 3.0}, 1.5)
+    assert limits.Roofs.read(json.loads(json.dumps(roofs.record()))) == roofs
+    assert limits.Roofs.read({"flops": 2.0, "copy": {"8": 1.0}}).fed == 0.0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells and resets a peak")

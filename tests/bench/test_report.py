@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minigrad import kernels
-from minigrad.bench import compare, report, roofline, runner
+from minigrad.bench import compare, machine, report, roofline, runner
 from minigrad.bench.case import Case, Work
 from minigrad.bench.limits import Roofs
 from minigrad.bench.suites import find_case
@@ -73,6 +73,17 @@ def scattered(record, seed=0):
             1e-3 * np.exp(0.01 * rng.standard_normal(15))
         )
     return other
+
+
+def test_the_heading_tells_every_roof_that_was_measured():
+    where = machine.environment()
+    text = report.heading(where, Roofs(4.4e11, {8: 2e11, 16: 3e10}, 3.8e11), 2)
+    assert text.splitlines()[-1] == (
+        "roofs: 440 GFLOP/s in registers, 380 with factors from the first cache; "
+        "copy 200 GB/s in cache, 30 GB/s in memory"
+    )
+    older = report.heading(where, Roofs(4.4e11, {8: 2e11, 16: 3e10}), 2)
+    assert older.splitlines()[-1].startswith("roofs: 440 GFLOP/s in registers; copy 200 GB/s")
 
 
 def test_a_row_has_what_it_takes_to_judge_it(record):
