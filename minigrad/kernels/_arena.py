@@ -48,8 +48,8 @@ class Arena:
         self.address, _ = np.frombuffer(self._pages, np.uint8).__array_interface__["data"]
         self._free = [_Span(0, size, 0)]
 
-    def fit(self, size: int) -> tuple[int, int] | None:
-        """Return the length and the number of the shortest span with room for so many bytes."""
+    def take(self, size: int) -> "Piece | None":
+        """Cut a piece from the beginning of the shortest free span that has room for it."""
         shortest = number = None
         for at, (start, stop, _) in enumerate(self._free):
             room = stop - start
@@ -57,10 +57,8 @@ class Arena:
                 shortest, number = room, at
                 if room == size:
                     break
-        return None if shortest is None or number is None else (shortest, number)
-
-    def take(self, number: int, size: int) -> "Piece":
-        """Cut a piece from the beginning of a span."""
+        if number is None:
+            return None
         start, stop, touched = self._free[number]
         rest = _Span(start + size, stop, max(0, touched - size))
         self._free[number : number + 1] = [rest] if rest.room else []

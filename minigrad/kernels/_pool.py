@@ -77,15 +77,16 @@ class Pool:
         return None
 
     def _take(self, size: int) -> Piece:
-        fits = [(fit, arena) for arena in self._arenas if (fit := arena.fit(size))]
-        if not fits:
-            self._release()  # what waits is too short for this, and may be for ever
-            arena = Arena(max(size, min(_ARENA, self.limit)))
-            self._arenas.append(arena)
-            self._addresses += arena.size
-            return arena.take(0, size)
-        (_, number), arena = min(fits, key=lambda found: found[0])
-        return arena.take(number, size)
+        for arena in self._arenas:
+            if piece := arena.take(size):
+                return piece
+        self._release()  # what waits is too short for this, and may be for ever
+        arena = Arena(max(size, min(_ARENA, self.limit)))
+        self._arenas.append(arena)
+        self._addresses += arena.size
+        piece = arena.take(size)
+        assert piece is not None  # all of it is free
+        return piece
 
     def take_back(self, piece: Piece) -> None:
         """Keep memory that nobody uses any more."""
