@@ -150,6 +150,7 @@ def _any_complex(arguments: Iterable[Any]) -> bool:
 def _dispatching(name: str) -> Callable[..., Any]:
     """Make the function that callers see; it has the docstring and signature of the twin."""
     twin = implementation(name, "reference")
+    fast = functools.cache(lambda: implementation(name, "fast"))  # imported at the first call
 
     @functools.wraps(twin)
     def kernel(*args: Any, **options: Any) -> Any:
@@ -159,7 +160,7 @@ def _dispatching(name: str) -> Callable[..., Any]:
             or (options and _any_complex(options.values()))
         ):
             return twin(*args, **options)
-        return implementation(name, "fast")(*args, **options)
+        return fast()(*args, **options)
 
     return kernel
 
