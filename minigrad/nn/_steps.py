@@ -1,6 +1,6 @@
 """Rows of layers as one operation: the residual unit, and what ends in a relu outside of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from minigrad.core.mode import state
@@ -38,8 +38,16 @@ def run_as_one(layers: Iterable[Module]) -> bool:
     """
     return not state.anomaly and all(
         type(layer) in _KINDS and "forward" not in vars(layer) and not layer.has_hooks
-        for layer in layers
+        for layer in _with_inner(layers)
     )
+
+
+def _with_inner(layers: Iterable[Module]) -> Iterator[Module]:
+    """Yield layers, and behind each Sequential those it holds."""
+    for layer in layers:
+        yield layer
+        if isinstance(layer, Sequential):
+            yield from _with_inner(layer)
 
 
 def norm_relu(norm: Module, relu: Module, x: Any, fused: bool) -> Tensor:
@@ -72,10 +80,9 @@ def fused_unit(
 ) -> Tensor:
     """One residual unit as one operation, its paths given by layers that have steps."""
     y = residual(x, _steps(conv_path), _steps(identity_path), _steps(activation))
-    for layer in (*conv_path, *identity_path):
-        for module in layer.modules():
-            if isinstance(module, BatchNorm2d):
-                module.count_batch()
+    for layer in _with_inner((*conv_path, *identity_path)):
+        if isinstance(layer, BatchNorm2d):
+            layer.count_batch()
     return y
 
 

@@ -230,7 +230,22 @@ def other_forward(unit):
     unit.conv2.forward = lambda x: 3 * x
 
 
-@pytest.mark.parametrize("change", [other_relu, other_conv, other_forward])
+def other_path(unit):
+    unit.conv_path = lambda x: 3 * nn.BasicBlock.conv_path(unit, x)
+
+
+class Squeezed(nn.BasicBlock):
+    """A unit with a layer behind its rows, of which only its path knows."""
+
+    def conv_path(self, x):
+        return mg.sigmoid(super().conv_path(x))
+
+
+def other_class(unit):
+    unit.__class__ = Squeezed
+
+
+@pytest.mark.parametrize("change", [other_relu, other_conv, other_forward, other_path, other_class])
 def test_a_fused_unit_runs_layers_it_does_not_know_one_by_one(change):
     units = [built("basic B", fused=fused) for fused in (True, False)]
     plain = units[0](mg.Tensor(image(units[0]))).data
