@@ -291,9 +291,8 @@ def conv2d(
     >>> mg.conv2d(np.array([[[[1.0, 1.0, 4.0, 4.0]]]]), edge).data
     array([[[[0., 3., 0.]]]])
     """
-    options = conv_options(x, weight, bias, stride, padding, dilation, groups)
-    check_serves(algorithm, x, weight, options)
-    return Conv2d.apply(x, weight, bias, **options, algorithm=algorithm)
+    options = conv_options(x, weight, bias, stride, padding, dilation, groups, algorithm)
+    return Conv2d.apply(x, weight, bias, **options)
 
 
 def out_shape(
@@ -307,12 +306,13 @@ def out_shape(
     return len(x), len(weight), OH, OW
 
 
-def check_serves(algorithm: Any, x: Any, weight: Any, options: dict[str, Any]) -> None:
+def _check_serves(
+    algorithm: Any, x: Any, weight: Any, stride: Pair, dilation: Pair, groups: int
+) -> None:
     """Refuse an algorithm that cannot compute this convolution."""
     check_algorithm("conv2d", algorithm)
-    stride, dilation, groups = options["stride"], options["dilation"], options["groups"]
     case = conv_choice.Case("forward", x.dtype, x.shape, weight.shape, stride, dilation, groups)
-    if algorithm != "auto" and not conv_choice.serves(algorithm, case):
+    if not conv_choice.serves(algorithm, case):
         raise ArgumentError(
             f"conv2d: algorithm={algorithm!r} computes 3x3 filters in float32, with stride 1, "
             f"dilation 1 and groups 1. weight is {weight.shape} in {weight.dtype}; "
@@ -363,8 +363,9 @@ def conv_algorithm(algorithm: str) -> Iterator[None]:
 
 
 def conv_options(
-    x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> dict[str, Any]:
+    x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any,
+    algorithm: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Check the arguments of conv2d, and put its settings as :class:`Conv2d` takes them."""
     check_images("conv2d", x)
     check_weight("conv2d", x, weight, bias, groups)
@@ -394,7 +395,12 @@ def conv_options(
             f"{told_shapes('conv2d', x, weight)}; padding={padding}, dilation={dilation}. Pass a "
             f"smaller filter, a larger image or more padding."
         )
-    return {"stride": stride, "padding": sides, "dilation": dilation, "groups": groups}
+    if algorithm != "auto":
+        _check_serves(algorithm, x, weight, stride, dilation, groups)
+    return {
+        "stride": stride, "padding": sides, "dilation": dilation, "groups": groups,
+        "algorithm": algorithm,
+    }  # fmt: skip
 
 
 def check_weight(name: str, x: Any, weight: Any, bias: Any, groups: Any) -> None:

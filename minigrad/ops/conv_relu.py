@@ -9,7 +9,7 @@ from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.tensor import Tensor
 from minigrad.ops._registry import Sample, Wrong, operation
 from minigrad.ops.activation import held_relu
-from minigrad.ops.conv import Conv2d, check_serves, conv_options
+from minigrad.ops.conv import Conv2d, conv_options
 
 __all__ = ["ConvReLU", "conv2d_relu"]
 
@@ -109,6 +109,5 @@ def conv2d_relu(
     >>> mg.ops.conv2d_relu(np.array([[[[1.0, 4.0, 4.0, 1.0]]]]), edge).data
     array([[[[3., 0., 0.]]]])
     """
-    options = conv_options(x, weight, bias, stride, padding, dilation, groups)
-    check_serves(algorithm, x, weight, options)
-    return ConvReLU.apply(x, weight, bias, **options, algorithm=algorithm)
+    options = conv_options(x, weight, bias, stride, padding, dilation, groups, algorithm)
+    return ConvReLU.apply(x, weight, bias, **options)

@@ -73,6 +73,8 @@ def path_forward(
         contexts.append(ctx)
         used = own.stop
         x_needs = any(ctx.needs)  # the next layer must hand down what this one waits for
+        if not x_needs:
+            ctx.save()  # nobody comes back for it: let its memory serve the next layers
     return x, contexts
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad.core.function import Function
 from minigrad.ops.activation import ReLU
-from minigrad.ops.conv import Conv2d, check_serves, conv_options
+from minigrad.ops.conv import Conv2d, conv_options
 from minigrad.ops.conv_relu import ConvReLU
 from minigrad.ops.dropout import DropPath, kept
 from minigrad.ops.norm import BatchNorm, check_norm
@@ -55,18 +55,10 @@ def conv_step(
 ) -> Step:  # fmt: skip
     """:func:`~minigrad.ops.conv.conv2d` as a layer of a path, with the same arguments."""
     options = partial(
-        _conv_settings, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        conv_options, stride=stride, padding=padding, dilation=dilation, groups=groups,
         algorithm=algorithm,
     )  # fmt: skip
     return Step(Conv2d, (weight, bias), options)
-
-
-def _conv_settings(
-    x: Any, weight: Any, bias: Any, *, algorithm: str, **settings: Any
-) -> dict[str, Any]:
-    options = conv_options(x, weight, bias, **settings)
-    check_serves(algorithm, x, weight, options)
-    return {**options, "algorithm": algorithm}
 
 
 def norm_step(
