@@ -61,6 +61,7 @@ from minigrad.kernels.conv_phases import (
     strip_number,
     strip_of,
     task_of,
+    trimmed,
     whole_of,
 )
 from minigrad.kernels.conv_pixels import single_pixels
@@ -68,13 +69,16 @@ from minigrad.kernels.conv_window import (
     ALONE,
     LOW,
     PIXELS,
+    SEEN,
     TALL,
+    WRITTEN,
     Places,
     Plan,
     Window,
     fill_window,
     gap_for,
     place_strips,
+    seen_by,
     seen_in,
     strips_in,
     tile_for,
@@ -146,7 +150,8 @@ class Job:
 
     shape: Shape  # of the result
     groups: int
-    in_lanes: list[Phase]  # for conv_lanes.py, where it serves; then what follows is not needed
+    in_lanes: list[Phase]  # those with taps, for conv_lanes.py; then most of the rest is not needed
+    untapped: bool  # there are phases without taps
     work: int
     chunks: int
     tasks: np.ndarray  # the whole of what a chunk has to do, and each phase
@@ -178,6 +183,8 @@ def _backward(
 
 def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype: np.dtype) -> Job:
     """Work out what the loop must know; all phases share its chunks, windows and packed weight."""
+    phases = [trimmed(phase) for phase in phases]
+    tapped = [phase for phase in phases if phase.g.taps]
     if len(phases) == 1:
         phases = [_in_one_row(phases[0])]
     whole = whole_of(phases)
@@ -202,7 +209,8 @@ def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype
     return Job(
         shape=shape,
         groups=whole.groups,
-        in_lanes=phases if all(conv_lanes.serves(phase.g, dtype) for phase in phases) else [],
+        in_lanes=tapped if all(conv_lanes.serves(phase.g, dtype) for phase in tapped) else [],
+        untapped=len(tapped) < len(phases),
         work=sum(phase.g.pixels * (phase.g.taps + 1) * phase.g.F for phase in phases),
         chunks=chunks_of(plan.strips, plan.block) * plan.parts,
         tasks=numbers_of(tasks),
@@ -244,6 +252,8 @@ def _convolve(
     """Write the convolution of x to out, and finish it."""
     values, results = flat_channels_last(x), flat_channels_last(out)
     added = job.nothing if other is None else flat_channels_last(other)
+    if job.in_lanes and job.untapped:
+        results[:] = added if added.size else 0
     for g, places, taps in job.in_lanes:
         conv_lanes.convolve(
             values, weight, taps, transposed, bias, g, places, results, added, int(relu)
@@ -367,17 +377,17 @@ def _convolve_phase(
     """Compute the strips of a phase from one (n, oh, strip) up to another."""
     g, window, places, plan, weight_at, shift = task_of(task)
     first, last = strip_number(g, plan, start), strip_number(g, plan, stop)
-    seen, written = np.empty(last - first, np.intp), np.empty(last - first, np.intp)
-    place_strips(g, window, places, plan, first, top_row, seen, written)
+    strips = np.empty((4, last - first), np.intp)
+    place_strips(g, window, places, plan, first, top_row, strips)
     _convolve_group(
         values[shift:], weight[weight_at:], bias, other, relu, g, window, plan, group, part,
-        seen, written, places.pixel, out,
+        strips, places.pixel, out,
     )  # fmt: skip
 
 
 @body
 def _convolve_group(
-    values, weight, bias, other, relu, g, window, plan, group, part, seen, written, out_pixel, out
+    values, weight, bias, other, relu, g, window, plan, group, part, strips, out_pixel, out
 ):
     """Run through the filters of one part, in tiles of the planned size."""
     first, last = chunk_bounds(part, plan.parts, plan.vectors // plan.wide)
@@ -386,52 +396,54 @@ def _convolve_group(
         if plan.height == 1:
             single_pixels(
                 tile_zeros(1, 2, out),
-                values, weight, bias, other, relu, g, window, plan, group, near, seen, written, out,
+                values, weight, bias, other, relu, g, window, plan, group, near, strips, out,
             )  # fmt: skip
         elif plan.wide == 2 and plan.height == TALL:
             _strips(
                 tile_zeros(TALL, 2, out),
-                values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
+                values, weight, bias, other, relu, g, window, plan, group, near, strips,
                 out_pixel, out,
             )  # fmt: skip
         elif plan.wide == 2:
             _strips(
                 tile_zeros(LOW, 2, out),
-                values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
+                values, weight, bias, other, relu, g, window, plan, group, near, strips,
                 out_pixel, out,
             )  # fmt: skip
         else:
             _strips(
                 tile_zeros(ALONE, 1, out),
-                values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
+                values, weight, bias, other, relu, g, window, plan, group, near, strips,
                 out_pixel, out,
             )  # fmt: skip
 
 
 @body
 def _strips(
-    zeros, values, weight, bias, other, relu, g, window, plan, group, near, seen, written,
-    out_pixel, out,
+    zeros, values, weight, bias, other, relu, g, window, plan, group, near, strips, out_pixel, out
 ):  # fmt: skip
     """Compute tiles for all strips, from vector near[0] up to near[1]."""
     width = lanes_of(out)
     added, mask = other.values, other.mask  # here, not in the loop: each look counts references
     tall = plan.height * g.stride_w * window.pixel
-    for i in range(0, seen.size, 2):
-        j = min(i + 1, seen.size - 1)  # a strip without a partner is computed twice
-        read = np.intp(values.ctypes.data) + (seen[j] + tall) * values.itemsize
-        write = np.intp(out.ctypes.data) + (written[j] + plan.height * out_pixel) * out.itemsize
+    for i in range(0, strips.shape[1], 2):
+        j = min(i + 1, strips.shape[1] - 1)  # a strip without a partner is computed twice
+        seen = seen_by(g, window, strips, i, 2, plan.height)
+        read = np.intp(values.ctypes.data) + (strips[SEEN, j] + tall) * values.itemsize
+        write = (
+            np.intp(out.ctypes.data) + (strips[WRITTEN, j] + plan.height * out_pixel) * out.itemsize
+        )
         for v in range(near[0], near[1], plan.wide):
             vector, columns = group * plan.vectors + v, g.filters - v * width
             at = group * g.filters + v * width
-            upper_to, lower_to = written[i] + at, written[j] + at
+            upper_to, lower_to = strips[WRITTEN, i] + at, strips[WRITTEN, j] + at
             start = tile_load(zeros, bias, vector * width, 0)
             if added.size > 0:  # it comes from memory, while the tile is summed
                 tile_prefetch(zeros, added, upper_to, out_pixel)
                 tile_prefetch(zeros, added, lower_to, out_pixel)
             upper, lower, read, write = _two_strips(
-                start, values, seen[i], seen[j], weight, vector * g.taps * width, g, window, plan,
-                read, write, width,
+                start, values, strips[SEEN, i], strips[SEEN, j], weight, vector * g.taps * width,
+                g, window, plan, seen, read, write, width,
             )  # fmt: skip
             # What follows stands here and in no body: that would get the sums by way of memory.
             if mask.size > 0:  # bits of all rows, ROWS at most: strips are as tall as their tiles
@@ -454,16 +466,16 @@ def _strips(
 
 @body
 def _two_strips(
-    start, values, upper_at, lower_at, weight, k, g, window, plan, read, write, width
+    start, values, upper_at, lower_at, weight, k, g, window, plan, seen, read, write, width
 ):  # fmt: skip
     """Sum over taps and channels for two strips of pixels, and ask for what the next ones need."""
     upper = lower = start
     step, vector = g.stride_w * window.pixel, g.taps * width
-    for kh in range(g.KH):
-        for run in range(window.runs):
+    k += seen.weight * width
+    for kh in range(seen.top, seen.bottom):
+        for run in range(seen.left, seen.right):
             there = kh * window.down + run * window.right
-            stop = there + window.run
-            first = there
+            first, stop = there + seen.first, there + seen.last
             while first < stop:
                 # Here and not in the loop below, which LLVM would no longer keep in registers.
                 read = prefetch_lines(read, plan.reads, plan.read_step)
@@ -474,4 +486,5 @@ def _two_strips(
                     lower = tile_outer_far(lower, values, lower_at + i, step, weight, k, vector)
                     k += width
                 first = last
+        k += seen.rest * width
     return upper, lower, read, write

@@ -41,19 +41,19 @@ from minigrad.kernels import _pool, conv_lanes_weight, conv_weight_rows
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
-from minigrad.kernels._runs import aligned_empty, copy_run
+from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
     ROWS,
     lanes,
     lanes_of,
-    tile_add,
     tile_load,
     tile_outer,
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered, seeing
 from minigrad.kernels.conv_patch import LINE, copy_cotangents, fill_patches, pack_vectors, panel_of
+from minigrad.kernels.conv_slots import gather, gather_loop
 from minigrad.kernels.conv_window import Window, fill_windows, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
@@ -134,12 +134,23 @@ def conv2d_grad_weight(
 ) -> np.ndarray:
     """Return the gradient with respect to weight, given the one with respect to the output."""
     g = geometry(x.shape, weight_shape, stride, padding, dilation, groups)
+    g, rows, columns = seeing(g)
     if g.pixels * g.taps * g.F == 0:
         return np.zeros(weight_shape, x.dtype)
+    if weight_shape[2:] == (g.KH, g.KW):
+        return _grad_weight(grad_out, x, g)
+    grad_weight = np.zeros(weight_shape, x.dtype)
+    grad_weight[:, :, rows, columns] = _grad_weight(grad_out, x, g)
+    return grad_weight
+
+
+def _grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
+    """Choose the loop, and return the gradient."""
     if conv_lanes_weight.serves(g, x.dtype):
         return conv_lanes_weight.grad_weight(grad_out, x, g)
     if _should_sum_rows(g, x.dtype):
-        return conv_weight_rows.sum_rows(grad_out, x, weight_shape, g)
+        return conv_weight_rows.sum_rows(grad_out, x, g)
+    groups, weight_shape = g.groups, (g.F, g.channels, g.KH, g.KW)
     g = _in_blocks(g, x.dtype)
     # Runs that are no whole vectors are read beyond their end, which only a copy allows.
     window = window_of(g, copied=g.channels % lanes(x.dtype) != 0)
@@ -159,7 +170,7 @@ def conv2d_grad_weight(
         grad_weight.reshape(-1),
     )
     if plan.slots > 1:
-        _gather_loop.launch(sums.size, sums, g, plan, grad_weight.reshape(-1))
+        gather_loop.launch(sums.size, sums, g, plan, grad_weight.reshape(-1))
     return grad_weight
 
 
@@ -180,9 +191,12 @@ def _in_blocks(g: Geometry, dtype: np.dtype) -> Geometry:
 
     All blocks of a group have the same filters.
     """
-    if (g.KH, g.KW, g.H, g.W) == (1, 1, g.OH, g.OW) and g.top == g.left == 0:
-        g = g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels)  # all pixels are one row
     vectors, rest = divmod(g.channels, lanes(dtype))
+    if (g.KH, g.KW, g.H, g.W) == (1, 1, g.OH, g.OW) and g.top == g.left == 0:
+        if not rest:  # all pixels are one row
+            g = g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels)
+        elif g.H * g.W <= STRETCH:  # whole rows are copied for each band
+            g = g._replace(H=1, W=g.H * g.W, OH=1, OW=g.H * g.W)
     if rest:
         return g
     most = BLOCK if g.KH == g.KW == 1 else 1
@@ -256,7 +270,7 @@ def _grad_weight_loop(grad_out, x, g, window, plan, sums, grad_weight):
         _add_chunk(grad_out, x, g, window, plan, stretches, blocks, filters, sums[slot])
         # One slot is still in the cache.
         if plan.slots == 1 and (not plan.in_place or g.KH * g.KW > 1):
-            _gather(sums, g, plan, blocks, filters, grad_weight)
+            gather(sums, g, plan, blocks, filters, grad_weight)
 
 
 @body
@@ -456,44 +470,3 @@ def _add_tiles(
                 v += pixel
                 here += step
         tile_store(tile, sums, at + f * row, row)
-
-
-@kernel
-def _gather_loop(sums, g, plan, grad_weight):
-    lines = chunks_of(plan.filters, LINE)
-    for chunk in prange(g.groups * lines):
-        block, line = chunk // lines, chunk % lines
-        filters = line * LINE, min((line + 1) * LINE, plan.filters)
-        _gather(sums, g, plan, (block, block + 1), filters, grad_weight)
-
-
-@body
-def _gather(sums, g, plan, blocks, filters, grad_weight):
-    """Add up the slots of some blocks and filters in their order, and put channels first."""
-    width, taps = lanes_of(sums), g.KH * g.KW
-    size = plan.tap_rows * plan.row_vectors * width
-    total, turned = np.empty(size, sums.dtype), np.empty(g.taps, sums.dtype)
-    down = g.KW * g.channels if plan.tap_rows == 1 else plan.row_vectors * width
-    for block in range(blocks[0], blocks[1]):
-        group, at = block // plan.group_blocks, block % plan.group_blocks
-        for f in range(filters[0], min(filters[1], g.filters)):
-            _sum_slots(sums, (group * plan.filters + f) * plan.row + at * size, total)
-            for kh in range(g.KH):
-                for kw in range(g.KW):
-                    tap = kh * g.KW + kw
-                    first = kh * down + kw * g.channels
-                    for channel in range(g.channels):
-                        turned[channel * taps + tap] = total[first + channel]
-            # In whole vectors: far more lines are on their way to memory than value by value.
-            to = ((group * g.filters + f) * plan.group_blocks + at) * g.taps
-            copy_run(grad_weight, to, turned, 0, g.taps)
-
-
-@body
-def _sum_slots(sums, at, total):
-    """Add up the slots of some neighbours."""
-    for v in range(0, total.size, lanes_of(sums)):
-        held = tile_load(tile_zeros(1, 1, sums), sums[0], at + v, 0)
-        for slot in range(1, sums.shape[0]):
-            held = tile_add(held, tile_load(held, sums[slot], at + v, 0))
-        tile_store(held, total, v, 0)

@@ -52,11 +52,52 @@ def geometry(
     )  # fmt: skip
 
 
+@remembered
+def seeing(g: Geometry) -> tuple[Geometry, slice, slice]:
+    """Return a convolution without taps at the edges that see padding alone, and which are left.
+
+    A filter of one tap has no dilation.
+    """
+    rows = _seeing(g.KH, g.H, g.OH, g.stride_h, g.top, g.dilation_h)
+    columns = _seeing(g.KW, g.W, g.OW, g.stride_w, g.left, g.dilation_w)
+    KH, KW = rows.stop - rows.start, columns.stop - columns.start
+    kept = g._replace(
+        KH=KH, KW=KW, taps=KH * KW * g.channels,
+        top=g.top - rows.start * g.dilation_h, left=g.left - columns.start * g.dilation_w,
+        dilation_h=g.dilation_h if KH > 1 else 1, dilation_w=g.dilation_w if KW > 1 else 1,
+    )  # fmt: skip
+    return kept, rows, columns
+
+
+def _seeing(taps: int, size: int, outputs: int, stride: int, padding: int, dilation: int) -> slice:
+    """Return the taps that see the image from some output, along one axis."""
+    some = []
+    for k in range(taps):
+        at = k * dilation - padding  # where the first output sees
+        output = max(-(at // stride), 0)  # the first one that sees no padding before the image
+        if output < outputs and at + output * stride < size:
+            some.append(k)
+    return slice(some[0], some[-1] + 1) if some else slice(0, 0)
+
+
 def matrices(weight: np.ndarray, groups: int) -> np.ndarray:
     """Return weight as one matrix a group, (groups, KH*KW*C/groups, F/groups)."""
     F, C, KH, KW = weight.shape
     split = weight.reshape(groups, F // groups, C, KH, KW)
     return split.transpose(0, 3, 4, 2, 1).reshape(groups, KH * KW * C, F // groups)
+
+
+@body
+def taps_inside(first, last, dilation, taps, size):
+    """Return from which tap to which some pixel of an image is seen, along one axis.
+
+    The first tap may stand anywhere from pixel ``first`` to ``last``. Others see padding alone.
+    """
+    start, stop = -last, size - first
+    if dilation > 1:  # a division takes as long as many products
+        start, stop = -(last // dilation), -((first - size) // dilation)
+    start = min(max(start, 0), taps)
+    return start, max(min(stop, taps), start)
 
 
 @body

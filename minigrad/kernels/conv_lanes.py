@@ -45,7 +45,7 @@ from minigrad.kernels._simd_slide import (
     tile_slide,
 )
 from minigrad.kernels.conv_finish import finish
-from minigrad.kernels.conv_geometry import Geometry, remembered
+from minigrad.kernels.conv_geometry import Geometry, remembered, taps_inside
 from minigrad.kernels.conv_pack import aligned
 from minigrad.kernels.conv_window import Places, strip_start, strips_in
 
@@ -279,6 +279,8 @@ def _follow_strip(
     """Compute the outputs of a strip, row by row, for some vectors of filters."""
     width = lanes_of(out)
     for oh in range(rows[0], rows[1]):
+        h = oh * g.stride_h - g.top
+        taps = taps_inside(h, h, g.dilation_h, g.KH, g.H)
         take_rows(known, x, g, window, n, oh, oh == rows[0], ow, vectors, values)
         slot = oh * g.stride_h % window.ring
         start = places.start + n * places.image + oh * places.row + ow * places.pixel
@@ -286,7 +288,8 @@ def _follow_strip(
             at = (v - vectors[0]) * window.vector
             tile_prefetch_write(zeros, out, start + places.row + v * width, places.pixel)
             sums = tile_load(zeros, bias, v * width, 0)
-            sums = _sum(sums, known, values, at, slot, weight, v * g.taps * width, g, window, plan)
+            k = v * g.taps * width
+            sums = _sum(sums, known, values, at, slot, taps, weight, k, g, window, plan)
             to, columns = start + v * width, g.F - v * width
             if other.size > 0 or relu:
                 sums = finish(sums, other, to, places.pixel, plan.height, columns, relu)
@@ -297,11 +300,15 @@ def _follow_strip(
 
 
 @body(inline=True)
-def _sum(sums, known, values, at, slot, weight, k, g, window, plan):
-    """Sum over taps and channels for a tile, whose weights begin at k."""
+def _sum(sums, known, values, at, slot, taps, weight, k, g, window, plan):
+    """Sum over rows of taps and channels for a tile, whose weights begin at k."""
     width = lanes_of(values)
     tap = g.channels * width
-    for _ in range(g.KH):
+    k += taps[0] * g.KW * tap
+    slot += taps[0] * g.dilation_h
+    for _ in range(taps[0], taps[1]):
+        if slot >= window.ring:
+            slot -= window.ring
         row = at + slot * window.row
         for run in range(plan.runs):
             here = row + run * plan.taps * g.dilation_w * width
@@ -311,8 +318,6 @@ def _sum(sums, known, values, at, slot, weight, k, g, window, plan):
                     sums = tile_slide(sums, known, values, seen, weight, factors, tap)
             k += plan.taps * tap
         slot += g.dilation_h
-        if slot >= window.ring:
-            slot -= window.ring
     return sums
 
 

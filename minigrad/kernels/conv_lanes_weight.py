@@ -26,7 +26,7 @@ from minigrad.kernels._simd import (
     tile_store,
 )
 from minigrad.kernels._simd_slide import alone, sizes, tile_outputs, tile_slide_back, tile_taps
-from minigrad.kernels.conv_geometry import Geometry, remembered
+from minigrad.kernels.conv_geometry import Geometry, remembered, taps_inside
 from minigrad.kernels.conv_lanes import (
     CHANNELS,
     CHUNKS,
@@ -164,26 +164,31 @@ def _follow_strip(known, grad_out, x, g, window, plan, n, rows, ow, vectors, val
     behind = np.empty(g.KH, np.intp)
     for oh in range(rows[0], rows[1]):
         take_rows(known, x, g, window, n, oh, oh == rows[0], ow, vectors, values)
+        h = oh * g.stride_h - g.top
+        taps = taps_inside(h, h, g.dilation_h, g.KH, g.H)
         for kh in range(g.KH):
             behind[kh] = (oh * g.stride_h + kh * g.dilation_h) % window.ring * window.row
         start = ((n * g.OH + oh) * g.OW + ow) * g.F
         for v in range(vectors[0], vectors[1]):
             at, columns = (v - vectors[0]) * window.vector, g.F - v * width
             if columns >= width:
-                _add(known, values, at, behind, grad_out, start + v * width, g.F, g, plan, sums, v)
+                _add(
+                    known, values, at, behind, taps, grad_out, start + v * width, g.F, g, plan,
+                    sums, v,
+                )  # fmt: skip
             else:
                 held = tile_load_columns(outputs, grad_out, start + v * width, g.F, columns)
                 tile_store(held, ends, 0, width)
-                _add(known, values, at, behind, ends, 0, width, g, plan, sums, v)
+                _add(known, values, at, behind, taps, ends, 0, width, g, plan, sums, v)
 
 
 @body(inline=True)
-def _add(known, values, at, behind, grad, grad_at, grad_step, g, plan, sums, v):
-    """Add to the tiles of one vector of filters."""
-    to = v * plan.tiles * plan.tile
-    right = plan.taps * g.dilation_w * lanes_of(values)
-    for kh in range(0, g.KH, plan.rows):
-        for run in range(g.KW // plan.taps):
+def _add(known, values, at, behind, taps, grad, grad_at, grad_step, g, plan, sums, v):
+    """Add to the tiles of one vector of filters, but for rows of taps that see padding."""
+    right, runs = plan.taps * g.dilation_w * lanes_of(values), g.KW // plan.taps
+    for kh in range(taps[0] // plan.rows * plan.rows, taps[1], plan.rows):
+        to = (v * plan.tiles + kh // plan.rows * runs) * plan.tile
+        for run in range(runs):
             tile = tile_load(tile_taps(known, sums), sums, to, lanes_of(sums))
             tile = tile_slide_back(
                 tile, known, values, at + run * right, behind, kh, grad, grad_at, grad_step

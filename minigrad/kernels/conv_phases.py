@@ -17,7 +17,7 @@ import numpy as np
 
 from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._numbers import tuple_of
-from minigrad.kernels.conv_geometry import Geometry
+from minigrad.kernels.conv_geometry import Geometry, seeing
 from minigrad.kernels.conv_window import Places, Plan, Window
 
 # Where in the row of a task its parts begin.
@@ -49,6 +49,13 @@ def phases_of(g: Geometry) -> list[Phase]:
         for across in columns
         if down.pixels and across.pixels
     ]
+
+
+def trimmed(phase: Phase) -> Phase:
+    """Leave out what sees padding alone."""
+    kept, rows, columns = seeing(phase.g)
+    square = phase.taps.reshape(phase.g.KH, phase.g.KW)[rows, columns]
+    return phase._replace(g=kept, taps=square.reshape(-1))
 
 
 class _Axis(NamedTuple):

@@ -31,7 +31,7 @@ import numpy as np
 from minigrad.kernels import _pool
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, kernel, prange
-from minigrad.kernels._layout import Shape, flat_channels_last, remembered
+from minigrad.kernels._layout import flat_channels_last, remembered
 from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
     ROWS,
@@ -85,7 +85,7 @@ def _tiles(run: int) -> tuple[int, int]:
     return (tall, int(rest > 0)) if rest <= LOW else (tall + 1, 0)
 
 
-def sum_rows(grad_out: np.ndarray, x: np.ndarray, weight_shape: Shape, g: Geometry) -> np.ndarray:
+def sum_rows(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
     """Return the gradient with respect to weight, of a convolution in one group."""
     window = window_of(g, copied=True)  # tiles read beyond the last run
     plan = _plan(g, x.dtype)
@@ -102,7 +102,7 @@ def sum_rows(grad_out: np.ndarray, x: np.ndarray, weight_shape: Shape, g: Geomet
     )
     total = sums.sum(axis=0)[:, :, : plan.run]  # in the order of slots
     by_filter = total.transpose(0, 3, 1, 2).reshape(-1, g.KH, g.KW, g.channels)[: g.filters]
-    return np.ascontiguousarray(by_filter.transpose(0, 3, 1, 2)).reshape(weight_shape)
+    return np.ascontiguousarray(by_filter.transpose(0, 3, 1, 2))
 
 
 @remembered

@@ -22,7 +22,7 @@ from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._layout import remembered
 from minigrad.kernels._runs import copy_run, zero_run
 from minigrad.kernels._simd import ROWS, lanes_of, tile_load, tile_store, tile_zeros
-from minigrad.kernels.conv_geometry import Geometry, inside
+from minigrad.kernels.conv_geometry import Geometry, inside, taps_inside
 
 # The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
 # (TALL, 2) fills the registers. Each one is compiled, so they are few.
@@ -32,6 +32,10 @@ TALL, LOW, ALONE = ROWS // 2, (ROWS // 2 + 1) // 2, ROWS // 2 + 1
 # Where rows are short, four pixels from anywhere make a tile (``conv_pixels.py``).
 TILES = ((1, 2), (TALL, 2), (LOW, 2), (ALONE, 1))
 PIXELS = 4
+
+# Of each strip: where in a window it begins, and where in out; which pixel of the image its first
+# tap sees, by row and column.
+SEEN, WRITTEN, ROW, COLUMN = range(4)
 
 # Pixels a multiple of this apart meet in one or two sets of the first cache, of some twelve lines.
 COLLISION_BYTES = 2048
@@ -56,6 +60,19 @@ class Window(NamedTuple):
     run: int  # values in each
     right: int  # from a run to the next
     down: int  # from a filter row to the next
+
+
+class Seen(NamedTuple):
+    """What of a filter does not see padding alone."""
+
+    top: int  # rows of taps, from the first up to the last
+    bottom: int
+    left: int  # runs of a row
+    right: int
+    first: int  # values of a run
+    last: int
+    weight: int  # values of the weight before the first of these, and between their rows
+    rest: int
 
 
 class Places(NamedTuple):
@@ -164,6 +181,23 @@ def fill_windows(x, g, window, blocks, top_row, rows, values):
                     tile_store(none, values, row + w * width + i * size, 0)
 
 
+@body
+def seen_by(g, window, strips, first, count, height):
+    """Say which taps of some strips see the image."""
+    low_h = high_h = strips[ROW, first]
+    low_w = high_w = strips[COLUMN, first]
+    for i in range(first + 1, min(first + count, strips.shape[1])):
+        low_h, high_h = min(low_h, strips[ROW, i]), max(high_h, strips[ROW, i])
+        low_w, high_w = min(low_w, strips[COLUMN, i]), max(high_w, strips[COLUMN, i])
+    high_w += (height - 1) * g.stride_w
+    top, bottom = taps_inside(low_h, high_h, g.dilation_h, g.KH, g.H)
+    left, right = taps_inside(low_w, high_w, g.dilation_w, g.KW, g.W)
+    row, before, rest = g.KW * g.channels, left * g.channels, (g.KW - right + left) * g.channels
+    if window.runs == 1:
+        return Seen(top, bottom, 0, 1, before, right * g.channels, top * row + before, rest)
+    return Seen(top, bottom, left, right, 0, window.run, top * row + before, rest)
+
+
 def tile_for(length: int, vectors: int) -> tuple[int, int]:
     """Choose the tile for rows of so many neighbours and for so many vectors of filters.
 
@@ -189,15 +223,16 @@ def strip_start(strip, height, length):
 
 
 @body
-def place_strips(g, window, places, plan, first, top_row, seen, written):
-    """List where strips begin, from the first on: in a window from its top row on, and in out."""
+def place_strips(g, window, places, plan, first, top_row, strips):
+    """List strips, from the first on: what stands in the rows SEEN, WRITTEN, ROW and COLUMN."""
     n = first // (g.OH * plan.row_strips)
     oh, strip = first // plan.row_strips % g.OH, first % plan.row_strips
-    for i in range(seen.size):
+    for i in range(strips.shape[1]):
         row = n * window.height + oh * g.stride_h - top_row
         ow = strip_start(strip, plan.height, g.OW)
-        seen[i] = (row * window.width + ow * g.stride_w) * window.pixel
-        written[i] = places.start + n * places.image + oh * places.row + ow * places.pixel
+        strips[SEEN, i] = (row * window.width + ow * g.stride_w) * window.pixel
+        strips[WRITTEN, i] = places.start + n * places.image + oh * places.row + ow * places.pixel
+        strips[ROW, i], strips[COLUMN, i] = oh * g.stride_h - g.top, ow * g.stride_w - g.left
         strip += 1
         if strip == plan.row_strips:
             strip, oh = 0, oh + 1
