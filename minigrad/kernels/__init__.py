@@ -45,6 +45,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "pool": ("max_pool2d_forward", "max_pool2d_backward"),
     "product": ("matrix_product",),
     "resample": ("resample2d",),
+    "softmax": (
+        "softmax_forward",
+        "softmax_backward",
+        "log_softmax_forward",
+        "log_softmax_backward",
+    ),
     "shortcut": ("zero_pad_shortcut", "zero_pad_shortcut_backward"),
     "update": ("sgd_step", "adam_step", "rmsprop_step", "sum_of_squares"),
 }

@@ -55,7 +55,7 @@ def _exp32(to: Any, x: ir.Value) -> ir.Value:
         return ir.Constant(vector, [ir.Constant(ir.FloatType(), value)] * lanes)
 
     less = builder.fcmp_ordered("<", x, each(_LOWEST))  # a NaN is not, and makes all below NaN
-    x = builder.select(less, each(_LOWEST), x)
+    x = builder.select(less, each(0), x)  # a product that is rounded to 0 takes 100 cycles and more
     rounded = to.multiply_add(x, each(1 / math.log(2)), each(_ROUND))
     k = builder.fsub(rounded, each(_ROUND))
     r = to.multiply_add(k, each(-_LOG2_REST), to.multiply_add(k, each(-_LOG2), x))
@@ -65,7 +65,8 @@ def _exp32(to: Any, x: ir.Value) -> ir.Value:
     p = builder.fadd(each(1), to.multiply_add(builder.fmul(r, r), p, r))
     exponent = builder.shl(builder.bitcast(rounded, bits), ir.Constant(bits, [_MANTISSA] * lanes))
     power = builder.bitcast(exponent, vector)
-    return builder.fmul(builder.fmul(p, power), each(2.0**-_EXCESS))
+    result = builder.fmul(builder.fmul(p, power), each(2.0**-_EXCESS))
+    return builder.select(less, each(0), result)
 
 
 def _exp64(to: Any, x: ir.Value) -> ir.Value:

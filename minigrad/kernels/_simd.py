@@ -35,12 +35,12 @@ __all__ = [
     "VECTOR_BITS",
     "Emitter",
     "Tile",
+    "by_vectors",
     "lanes",
     "lanes_of",
     "tile_add",
     "tile_by_lane",
     "tile_gather",
-    "tile_larger",
     "tile_load",
     "tile_load_columns",
     "tile_load_part",
@@ -181,14 +181,14 @@ class Emitter:
         name = f"llvm.masked.store.v{lanes}f{bits}.p0"
         self.call(name, ir.VoidType(), [value, place, alignment, self.first(count)])
 
-    def load_first(self, pointer: ir.Value, count: ir.Value) -> ir.Value:
-        """Read so many lanes of a vector, zeros for the rest."""
+    def load_first(self, pointer: ir.Value, count: ir.Value, rest: Any = None) -> ir.Value:
+        """Read so many lanes of a vector, those of another vector or zeros for the rest."""
         lanes, bits = self.tile.lanes, self.tile.dtype.bitwidth
         place = self.builder.bitcast(pointer, self.tile.vector.as_pointer())
-        zeros = ir.Constant(self.tile.vector, None)
+        rest = ir.Constant(self.tile.vector, None) if rest is None else rest
         name = f"llvm.masked.load.v{lanes}f{bits}.p0"
         alignment = ir.IntType(32)(bits // 8)
-        return self.call(name, self.tile.vector, [place, alignment, self.first(count), zeros])
+        return self.call(name, self.tile.vector, [place, alignment, self.first(count), rest])
 
     def count(self, m: int, v: int, first: ir.Value, last: ir.Value, columns: ir.Value) -> ir.Value:
         """Count the lanes of vector (m, v) in some rows and in the first so many columns."""
@@ -421,7 +421,7 @@ def _outer(tile: Any, a: Any, b: Any, one_pointer: bool) -> Any:
     return tile(tile, a, index, index, b, index, index), emit
 
 
-def _by_vectors(tile: Tile, operation: Any) -> Any:
+def by_vectors(tile: Tile, operation: Any) -> Any:
     """Emit an operation of the IR builder on each vector of two tiles of one size."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
@@ -456,27 +456,19 @@ def tile_by_lane(typing_context, tile, a, a_at, a_row, b, b_at):
 @intrinsic
 def tile_add(typing_context, x, y):
     """Add two tiles of one size."""
-    return _by_vectors(x, ir.IRBuilder.fadd)
+    return by_vectors(x, ir.IRBuilder.fadd)
 
 
 @intrinsic
 def tile_subtract(typing_context, x, y):
     """Subtract a tile from another of its size."""
-    return _by_vectors(x, ir.IRBuilder.fsub)
+    return by_vectors(x, ir.IRBuilder.fsub)
 
 
 @intrinsic
 def tile_multiply(typing_context, x, y):
     """Multiply two tiles of one size, entry by entry."""
-    return _by_vectors(x, ir.IRBuilder.fmul)
-
-
-@intrinsic
-def tile_larger(typing_context, x, y):
-    """Return the larger entry of each two; where one of them is NaN, that of y."""
-    return _by_vectors(
-        x, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b)
-    )
+    return by_vectors(x, ir.IRBuilder.fmul)
 
 
 if config.DISABLE_JIT:
@@ -484,7 +476,6 @@ if config.DISABLE_JIT:
         tile_add,
         tile_by_lane,
         tile_gather,
-        tile_larger,
         tile_load,
         tile_load_columns,
         tile_load_part,

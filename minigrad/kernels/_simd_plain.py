@@ -116,6 +116,19 @@ def tile_larger(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(x > y, x, y)
 
 
+def tile_load_or_lowest(tile: np.ndarray, array: np.ndarray, at: int, columns: int) -> np.ndarray:
+    """Read the first so many columns of a tile of one row, and minus infinity for the rest."""
+    inside = np.arange(tile.shape[1]) < columns
+    return np.where(
+        inside, tile_load_columns(tile, array, at, 0, columns), tile.dtype.type(-np.inf)
+    )
+
+
+def tile_fill(tile: np.ndarray, value: float) -> np.ndarray:
+    """Make a tile of the same size that holds one number everywhere."""
+    return np.full_like(tile, value)
+
+
 def tile_largest(tile: np.ndarray) -> float:
     """Return the largest entry of a tile."""
     return tile.max()

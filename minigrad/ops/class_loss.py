@@ -1,5 +1,6 @@
 """cross_entropy: softmax and the loss of a classifier in one."""
 
+import functools
 import math
 from typing import Any
 
@@ -46,12 +47,12 @@ class CrossEntropy(Function):
         reduction: str,
         count: float,
     ) -> Any:
-        with np.errstate(invalid="ignore", divide="ignore"):  # rows that hold Inf, see softmax
+        with np.errstate(invalid="ignore", divide="ignore"):  # rows that hold Inf, see smooth.py
             losses, probabilities = kernels.softmax_cross_entropy_forward(
                 as_rows(x), labels, base, hit
             )
         ctx.save(probabilities, labels)
-        ctx.base, ctx.hit = base, hit  # made for this call: nobody can have changed them since
+        ctx.base, ctx.hit = base, hit  # made here: nobody can have changed them since
         ctx.shape, ctx.reduction, ctx.count = x.shape, reduction, count
         return reduced(losses.reshape(without_classes(x.shape)), reduction, count)
 
@@ -253,14 +254,25 @@ def cross_entropy(
             reduction=reduction,
         )
     labels = checked_labels(name, shape, values, ignore_index)
+    smoothing = float(label_smoothing)
+    if weight is None:
+        base, hit = _even_targets(len(class_weight), class_weight.dtype, smoothing)
+    else:
+        base, hit = _targets(class_weight, smoothing)
+    count = counted_weight(labels, None if weight is None else class_weight)
     return CrossEntropy.apply(
-        x,
-        labels=labels,
-        base=class_weight * (label_smoothing / len(class_weight)),
-        hit=class_weight * (1 - label_smoothing),
-        reduction=reduction,
-        count=counted_weight(labels, class_weight),
+        x, labels=labels, base=base, hit=hit, reduction=reduction, count=count
     )
+
+
+def _targets(weight: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each class counts, and what it counts beyond that as a label."""
+    return weight * (smoothing / len(weight)), weight * (1 - smoothing)
+
+
+@functools.lru_cache(maxsize=64)
+def _even_targets(C: int, dtype: np.dtype, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+    return _targets(np.ones(C, dtype), smoothing)
 
 
 def _check_probabilities(shape: tuple[int, ...], target: np.ndarray, ignore_index: int) -> None:

@@ -20,7 +20,7 @@ def reduced(losses: np.ndarray, reduction: str, count: float) -> Any:
     """The losses themselves, their sum, or their sum over ``count``; the mean of nothing is NaN."""
     if reduction == "none":
         return losses
-    total = losses.sum()
+    total = np.add.reduce(losses, axis=None)  # losses.sum() goes a longer way
     if reduction == "sum":
         return total
     return total / count if count else total * math.nan

@@ -4,6 +4,7 @@ The classes stand on axis 1, (N, C) or (N, C, d1, ...), or on the only axis of o
 Inside, x is taken as R rows of C numbers, which for channels-last memory is the same memory.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def class_weights(name: str, weight: Any, x: Any) -> np.ndarray:
     C = x.shape[class_axis(x.ndim)]
     dtype = np.float32 if x.dtype == np.float32 else np.float64
     if weight is None:
-        return np.ones(C, dtype)
+        return _ones(C, dtype)
     array = constant(name, "weight", weight)
     if array.shape != (C,):
         raise ShapeError(
@@ -104,8 +105,15 @@ def class_weights(name: str, weight: Any, x: Any) -> np.ndarray:
     return array.astype(dtype)
 
 
-def counted_weight(labels: np.ndarray, weight: np.ndarray) -> float:
-    """What the mean divides by: the weights of all labels that are not ignored."""
+@functools.lru_cache(maxsize=64)
+def _ones(C: int, dtype: type) -> np.ndarray:
+    return np.ones(C, dtype)
+
+
+def counted_weight(labels: np.ndarray, weight: np.ndarray | None) -> float:
+    """What the mean divides by: the weights of all labels that are not ignored, or their number."""
+    if weight is None:
+        return float(np.count_nonzero(labels != _IGNORED))
     return float(weight[labels[labels != _IGNORED]].sum(dtype=np.float64))
 
 
@@ -270,5 +278,5 @@ def nll_loss(
             f"target.astype(int); class probabilities are for cross_entropy."
         )
     labels = checked_labels("nll_loss", shape, values, ignore_index)
-    count = counted_weight(labels, class_weight)
+    count = counted_weight(labels, None if weight is None else class_weight)
     return NLLLoss.apply(x, labels=labels, weight=class_weight, reduction=reduction, count=count)

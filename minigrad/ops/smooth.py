@@ -4,11 +4,14 @@ Exponentials are taken of numbers that are not positive, so none overflows: sigm
 use -|x|, softmax subtracts the largest entry first, which leaves the quotient as it is.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from minigrad import kernels
 from minigrad.core.decisions import decide
 from minigrad.core.errors import ArgumentError
 from minigrad.core.function import Function
@@ -220,21 +223,36 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     )
 
 
-def shifted(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """x minus its largest entry along the axes.
+@functools.lru_cache(maxsize=256)
+def _order(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
+    """Return how axes are exchanged so that some come last, the shape then, with the last ones
+    made one and the others too, and how they are exchanged back."""
+    order = (*(axis for axis in range(len(shape)) if axis not in axes), *axes)
+    there = tuple([shape[axis] for axis in order])
+    kept = len(shape) - len(axes)
+    rows = math.prod(there[:kept]), math.prod(there[kept:])
+    return order, there, rows, tuple([order.index(axis) for axis in range(len(shape))])
 
-    Where that is infinite the result is NaN, as it should be: there is no distribution over
-    entries that are all -Inf, or among several that are +Inf.
+
+def _along(kernel: Callable[..., np.ndarray], axes: tuple[int, ...], *arrays: np.ndarray) -> Any:
+    """Call a kernel that works on rows along some axes of arrays of one shape.
+
+    The result has the memory order of the first.
     """
-    with np.errstate(invalid="ignore"):
-        return x - np.max(np.real(x), axis=axes, keepdims=True, initial=-np.inf)
+    order, there, rows, back = _order(arrays[0].shape, axes)
+    turned = [array.transpose(order) for array in arrays]
+    with np.errstate(invalid="ignore", divide="ignore"):  # of plain Python; kernels never warn
+        result = kernel(*[array.reshape(rows) for array in turned])
+    result = result.reshape(there).transpose(back)
+    if not turned[0].flags.c_contiguous:
+        result, made = np.empty_like(arrays[0]), result
+        result[...] = made
+    return result
 
 
 def log_probabilities(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """log softmax(x), without taking the logarithm of a softmax that rounds to 0."""
-    logits = shifted(x, axes)
-    with np.errstate(divide="ignore"):  # the sum over an empty axis is 0
-        return logits - np.log(np.exp(logits).sum(axis=axes, keepdims=True))
+    return _along(kernels.log_softmax_forward, axes, np.asarray(x))
 
 
 class Softmax(Function):
@@ -242,8 +260,7 @@ class Softmax(Function):
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, *, axes: tuple[int, ...]) -> Any:
-        exponentials = np.exp(shifted(x, axes))
-        y = exponentials / exponentials.sum(axis=axes, keepdims=True)
+        y = _along(kernels.softmax_forward, axes, np.asarray(x))
         ctx.save(y)
         ctx.axes = axes
         return y
@@ -251,7 +268,7 @@ class Softmax(Function):
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         (y,) = ctx.saved
-        return y * (grad_out - (grad_out * y).sum(axis=ctx.axes, keepdims=True))
+        return _along(kernels.softmax_backward, ctx.axes, grad_out, y)
 
 
 def _along_axes(rng: np.random.Generator) -> list[Sample]:
@@ -334,7 +351,7 @@ class LogSoftmax(Function):
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
         (y,) = ctx.saved
-        return grad_out - np.exp(y) * grad_out.sum(axis=ctx.axes, keepdims=True)
+        return _along(kernels.log_softmax_backward, ctx.axes, grad_out, y)
 
 
 @operation(LogSoftmax, samples=_along_axes, wrong=lambda rng: _bad_axes("log_softmax"))

@@ -63,6 +63,8 @@ def run():
         z, kernels.conv2d_grad_input(z, filters, x.shape, *conv),
         kernels.conv2d_grad_weight(z, x, filters.shape, *conv), kernels.conv2d_grad_bias(z),
         losses, p, kernels.softmax_cross_entropy_backward(losses, p, labels, base, hit),
+        kernels.softmax_forward(logits), kernels.softmax_backward(logits, p),
+        kernels.log_softmax_forward(logits), kernels.log_softmax_backward(p, logits),
         *params, *velocities, *squares, kernels.resample2d(x, *taps),
         np.float64(kernels.sum_of_squares(x)), kernels.image_sums(x), kernels.image_sums(wide),
         kernels.to_channels_last(np.ascontiguousarray(x)),
