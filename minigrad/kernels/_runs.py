@@ -21,8 +21,15 @@ def aligned_empty(size, like):
 @body
 def zero_run(to, to_at, count):
     """Write zeros."""
-    for i in range(count):
+    width = lanes_of(to)
+    zeros = tile_zeros(1, 1, to)
+    i = 0
+    while i + width <= count:
+        tile_store(zeros, to, to_at + i, 0)
+        i += width
+    while i < count:
         to[to_at + i] = 0
+        i += 1
 
 
 @body

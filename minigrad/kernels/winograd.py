@@ -209,7 +209,9 @@ def _plan(g: Geometry, outputs: int) -> Plan:
     most = max(tiles // max(row_tiles, 1), 1)
     block = _block_of_rows(rows, row_tiles, most, vectors)
     _, full = cut_tiles(block * row_tiles)
-    places = max(places_of(block * row_tiles, full), chunks_of(block * row_tiles, ALONE) * ALONE)
+    places = places_of(block * row_tiles, full)
+    if vectors % VECTORS > 0:
+        places = max(places, chunks_of(block * row_tiles, ALONE) * ALONE)
     point = (places | 1) * width  # not a power of two, of which a cache holds few
     return Plan(
         outputs, patch, image_rows, row_tiles, rows, block, full,
@@ -264,7 +266,7 @@ def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     transform_patches(x, points, g, plan, first, last, 0, g.C, patches)
     used = (last - first) * plan.row_tiles * lanes_of(out)
     for at in range(0, patches.size, plan.point):  # nobody reads what they become
-        zero_run(patches, at + used, plan.point - used)
+        zero_run(patches, at + used, plan.places * lanes_of(out) - used)
     sums = aligned_empty(plan.places * (plan.patch**2 * VECTORS + 1) * lanes_of(out), out)
     ahead = np.zeros(AHEAD, np.intp)
     start, stop = seen(plan, first, last, g.OH, g.OW * g.F, 0, plan.outputs)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels._ahead import prefetch
-from minigrad.kernels._bits import tile_keep_marked_part
+from minigrad.kernels._bits import tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
@@ -26,7 +26,6 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels._simd_transpose import tile_transpose
-from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.winograd_matrices import TAPS, transform
 
 # The last tiles of registers may be lower than full ones, where that leaves less of them empty.
@@ -223,10 +222,12 @@ def write_rows(
                     values = tile_add(transform("output", points, values), start)
                     to = ((n * g.OH + top + i) * g.OW + left) * g.F + u * width
                     rows, columns = g.OW - left, g.F - u * width
-                    if other.mask.size > 0:
+                    # As finish does, whose call would take longer than the rest.
+                    if other.values.size > 0:
                         share = tile_load_part(values, other.values, to, g.F, 0, rows, columns)
-                        share = tile_keep_marked_part(share, other.mask, to, g.F, rows, columns)
+                        if other.mask.size > 0:
+                            share = tile_keep_marked_part(share, other.mask, to, g.F, rows, columns)
                         values = tile_add(values, share)
-                    elif other.values.size > 0 or relu:  # a call takes longer than the rest
-                        values = finish(values, other.values, to, g.F, rows, columns, relu)
+                    if relu:
+                        values = tile_keep_positive(values)
                     tile_store_part(values, out, to, g.F, rows, columns)
