@@ -31,6 +31,10 @@ from minigrad.kernels.winograd_matrices import TAPS, transform
 # The last tiles of registers may be lower than full ones, where that leaves less of them empty.
 LOW = (ROWS + 2) // 2
 
+# Tiles in a row whose columns of pixels are transformed together: the first cache holds them beside
+# the lines of patches that are written meanwhile.
+STRIP = 4
+
 # The lanes of a vector, as the compiler needs them to transpose tiles.
 LANES = lanes(np.float32)
 
@@ -65,36 +69,43 @@ def places_of(tiles: int, full: int) -> int:
 def transform_patches(x, points, g, plan, first, last, c_first, c_last, patches):
     """Write B^T d B for rows of tiles and some channels.
 
-    Neighbours overlap: the columns of pixels in a row of tiles are transformed once, then the rows
-    of each patch.
+    Neighbours overlap: the columns of pixels in a strip of tiles are transformed once, then the
+    rows of each patch.
     """
     width = lanes_of(x)
-    # Columns of pixels beyond the image are never written again.
-    half = aligned_empty(plan.patch * (plan.row_tiles * plan.outputs + TAPS - 1) * width, x)
-    zero_run(half, 0, half.size)
+    half = aligned_empty(plan.patch * (STRIP * plan.outputs + TAPS - 1) * width, x)
     for row in range(first, last):
-        at = (row - first) * plan.row_tiles * plan.tile
-        _transform_row(x, points, g, plan, row, c_first, c_last, half, patches[at:])
+        for tile in range(0, plan.row_tiles, STRIP):
+            tiles = min(plan.row_tiles - tile, STRIP)
+            at = ((row - first) * plan.row_tiles + tile) * plan.tile
+            _transform_strip(
+                x, points, g, plan, row, tile, tiles, c_first, c_last, half, patches[at:]
+            )
 
 
 @body
-def _transform_row(x, points, g, plan, row, c_first, c_last, half, patches):
+def _transform_strip(x, points, g, plan, row, tile, tiles, c_first, c_last, half, patches):
     width = lanes_of(x)
     patch = transform("filter", points, tile_zeros(TAPS, 1, x))  # zeros; it says how many
     column = plan.patch * width
     n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs - g.top
-    first_w = max(-g.left, 0)
-    last_w = min(plan.row_tiles * plan.outputs + TAPS - 1 - g.left, g.W)
+    left = tile * plan.outputs - g.left
+    columns = tiles * plan.outputs + TAPS - 1
+    first_w = min(max(-left, 0), columns)
+    last_w = max(min(g.W - left, columns), first_w)
+    # No channel brings anything to columns of pixels beyond the image.
+    zero_run(half, 0, first_w * column)
+    zero_run(half, last_w * column, (columns - last_w) * column)
     vector = 0
     for c in range(c_first, c_last, width):
-        at = (n * g.H + top) * g.W * g.C + c
+        at = ((n * g.H + top) * g.W + left) * g.C + c
         for w in range(first_w, last_w):
             pixels = tile_load_part(patch, x, at + w * g.C, g.W * g.C, -top, g.H - top, g.C - c)
-            tile_store(transform("input", points, pixels), half, (w + g.left) * column, width)
-        for tile in range(plan.row_tiles):
-            for i in range(plan.patch):
-                values = tile_load(patch, half, tile * plan.outputs * column + i * width, column)
-                to = vector + tile * plan.tile + i * plan.patch * plan.point
+            tile_store(transform("input", points, pixels), half, w * column, width)
+        for i in range(tiles):
+            for j in range(plan.patch):
+                values = tile_load(patch, half, i * plan.outputs * column + j * width, column)
+                to = vector + i * plan.tile + j * plan.patch * plan.point
                 tile_store(transform("input", points, values), patches, to, plan.point)
         vector += plan.vector
 
