@@ -267,7 +267,7 @@ def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     used = (last - first) * plan.row_tiles * lanes_of(out)
     for at in range(0, patches.size, plan.point):  # nobody reads what they become
         zero_run(patches, at + used, plan.places * lanes_of(out) - used)
-    sums = aligned_empty(plan.places * (plan.patch**2 * VECTORS + 1) * lanes_of(out), out)
+    sums = aligned_empty(plan.patch**2 * (plan.places * VECTORS + 1) * lanes_of(out), out)
     ahead = np.zeros(AHEAD, np.intp)
     start, stop = seen(plan, first, last, g.OH, g.OW * g.F, 0, plan.outputs)
     plan_ahead(ahead, out, start, stop)
@@ -288,7 +288,6 @@ def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v,
     width = lanes_of(out)
     wide = min(plan.vectors - v, VECTORS)
     pair = wide * width
-    tile = plan.patch**2 * pair + width
     tiles = (last - first) * plan.row_tiles
     for point in range(plan.patch**2):
         at = point * g.C * pair
@@ -305,7 +304,8 @@ def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v,
                 low, LOW, VECTORS, plan.full, tiles, patches, filters[at:], g, plan, point, ahead,
                 sums,
             )  # fmt: skip
-    write_rows(sums, pair, tile, bias, other, relu, points, g, plan, first, last, v, wide, out)
+    sum_point = plan.places * pair + width  # not a power of two, as of patches
+    write_rows(sums, sum_point, pair, bias, other, relu, points, g, plan, first, last, v, wide, out)
 
 
 @body(inline=True)
@@ -313,7 +313,7 @@ def _multiply(zeros, height, wide, start, stop, patches, filters, g, plan, point
     """Multiply the matrices of one point: tiles by channels, and channels by filters."""
     width = lanes_of(sums)
     pair = wide * width
-    tile = plan.patch**2 * pair + width
+    sum_point = plan.places * pair + width
     next_filters = wide if wide > 1 else 0  # one vector has little to fetch, and no time to ask
     for first in range(start, stop, height):
         at = point * plan.point + first * width
@@ -321,4 +321,4 @@ def _multiply(zeros, height, wide, start, stop, patches, filters, g, plan, point
         total = sum_channels(
             zeros, g.C, wide, patches, at, width, plan.vector, filters, 0, next_filters, line, step
         )
-        tile_store(total, sums, first * tile + point * pair, tile)
+        tile_store(total, sums, point * sum_point + first * pair, pair)
