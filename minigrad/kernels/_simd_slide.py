@@ -69,7 +69,8 @@ def sizes(**named: int) -> np.ndarray:
     stride, dilation : int
         Pixels from one output, or tap, to the next.
     channels, filters : int
-        Of a group; filters divide the lanes of a vector. If they fill it, channels are one by one.
+        Of a group; a vector has as many groups as have room. If one fills it, channels are one by
+        one.
     """
     return np.empty(0, np.dtype([(name, np.uint8, (size,)) for name, size in named.items()]))
 
@@ -122,7 +123,7 @@ class _Slider(Emitter):
         bits = self.tile.dtype.bitwidth
         if self.alone:
             return [self.load(pointer) if count is None else self.load_first(pointer, count)]
-        size = self.channels * self.lanes // self.filters
+        size = self.lanes // self.filters * self.channels
         vector = ir.VectorType(self.tile.vector.element, size)
         place = self.builder.bitcast(pointer, vector.as_pointer())
         if count is None:
@@ -142,7 +143,8 @@ class _Slider(Emitter):
 
     def places(self, c: int) -> ir.Value:
         """Say for each lane where channel c of its group is."""
-        places = [lane // self.filters * self.channels + c for lane in range(self.lanes)]
+        last = self.lanes // self.filters - 1  # lanes behind its group are not used
+        places = [min(lane // self.filters, last) * self.channels + c for lane in range(self.lanes)]
         return ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places)
 
 

@@ -102,6 +102,9 @@ STRETCH = 16
 # Into how many chunks a small problem is cut.
 CHUNKS = 16
 
+# Fewer groups take less time one after the other than the start of a loop for each phase.
+LEAST_GROUPS = 8
+
 # Up to so many chunks copy the same window each: a loop to copy it once takes as long.
 COPIES = 2
 
@@ -209,7 +212,7 @@ def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype
     return Job(
         shape=shape,
         groups=whole.groups,
-        in_lanes=tapped if all(conv_lanes.serves(phase.g, dtype) for phase in tapped) else [],
+        in_lanes=tapped if _in_lanes(tapped, dtype) else [],
         untapped=len(tapped) < len(phases),
         work=sum(phase.g.pixels * (phase.g.taps + 1) * phase.g.F for phase in phases),
         chunks=chunks_of(plan.strips, plan.block) * plan.parts,
@@ -219,6 +222,12 @@ def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype
         biases=zeros,
         nothing=zeros[:0],
     )
+
+
+def _in_lanes(phases: list[Phase], dtype: np.dtype) -> bool:
+    """Tell whether groups share vectors; then each phase is a loop of its own."""
+    few = len(phases) > 1 and phases[0].g.groups < LEAST_GROUPS
+    return not few and all(conv_lanes.serves(phase.g, dtype) for phase in phases)
 
 
 def _whole_rows(whole: Geometry, plan: Plan) -> Plan:

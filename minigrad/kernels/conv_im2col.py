@@ -18,7 +18,7 @@ from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_l
 from minigrad.kernels._runs import add_run, copy_run
 from minigrad.kernels._simd import ROWS, lanes, lanes_of
 from minigrad.kernels.conv_finish import finish_apart
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, matrices
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, matrices, seeing
 from minigrad.kernels.gemm import ADD, NEIGHBOUR, OVERWRITE, multiply, pack, whole_vectors
 from minigrad.kernels.im2col import col2im, im2col
 
@@ -99,6 +99,8 @@ def conv2d_grad_input(
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
     g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
+    g, rows, columns = seeing(g)
+    weight = weight[:, :, rows, columns]
     grad_x = empty_channels_last(input_shape, grad_out.dtype)
     # A band of image rows belongs to one thread; a large batch is shared out by whole images.
     bands = min(g.H, chunks_of(CHUNKS, max(g.N, 1)))

@@ -94,6 +94,7 @@ class Plan(NamedTuple):
     height: int  # outputs in a strip
     row_strips: int  # strips in a row
     vectors: int  # of filters
+    step: int  # filters in a vector
     runs: int  # into which the taps of a row fall
     taps: int  # in a run
     channels: int  # of a plane, that are multiplied one by one
@@ -102,17 +103,15 @@ class Plan(NamedTuple):
 
 
 def serves(g: Geometry, dtype: np.dtype) -> bool:
-    """Tell whether groups fill vectors."""
+    """Tell whether groups fill vectors, or several share one."""
     width = lanes(dtype)
     if g.groups == 1 or g.pixels * g.taps * g.F == 0:
         return False
     if (g.KW - 1) * g.dilation_w >= PIXELS:
         return False
-    if width > g.F:  # a vector that is not full serves better than one filter at a time
-        return g.channels == g.filters == 1
     if g.filters % width == 0:
         return g.channels % width == 0 and g.filters <= VECTORS * width
-    return width % g.filters == 0 and g.channels <= CHANNELS
+    return 2 * g.filters <= width and g.channels <= CHANNELS
 
 
 def convolve(
@@ -176,12 +175,13 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray]:
         (height for height in HEIGHTS if height <= g.OW and fits(g, height)),
         key=lambda height: strips_in(g.OW, height) * (max(height, 4) + 1),
     )
-    vectors = chunks_of(g.F, width)
+    step = filters_in(g, width)
+    vectors = chunks_of(g.F, step)
     blocks = blocks_of(g)
     parts = min(vectors, chunks_of(CHUNKS, g.N * blocks))
     window = window_of(g, height, chunks_of(vectors, parts), dtype)
     plan = Plan(
-        height, strips_in(g.OW, height), vectors, g.KW // taps, taps,
+        height, strips_in(g.OW, height), vectors, step, g.KW // taps, taps,
         g.channels // (window.planes * channels), blocks, parts,
     )  # fmt: skip
     return plan, window, sizes(
@@ -193,6 +193,11 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray]:
 def in_vectors(g: Geometry, width: int) -> tuple[int, int]:
     """Return how many channels and filters of a group the lanes of a vector have to do with."""
     return (1, width) if g.filters % width == 0 else (g.channels, g.filters)
+
+
+def filters_in(g: Geometry, width: int) -> int:
+    """Return how many lanes of a vector have a filter: those of whole groups, if it has several."""
+    return width // g.filters * g.filters if g.filters < width else width
 
 
 def divisor(number: int, most: int) -> int:
@@ -219,7 +224,7 @@ def window_of(g: Geometry, outputs: int, vectors: int, dtype: np.dtype) -> Windo
     ring = (g.KH - 1) * g.dilation_h + 1
     held = max(min(WINDOW_BYTES // (ring * row * dtype.itemsize), vectors), 1)
     share = g.filters // width if alone else 1
-    group = g.channels if alone else g.channels * width // g.filters
+    group = g.channels if alone else g.channels * (width // g.filters)
     planes = g.channels // width if alone else 1
     return Window(pixels, planes, pixels * width, row, ring, ring * row, group, share, held)
 
@@ -235,22 +240,24 @@ def _pack(
     def pack(empty: Empty) -> np.ndarray:
         packed = aligned(size, weight.dtype, empty)
         values = np.ascontiguousarray(weight).reshape(-1)
-        _pack_loop.launch(size, values, g, g.filters * g.channels * square, *steps, taps, packed)
+        group_step = g.filters * g.channels * square
+        _pack_loop.launch(size, values, g, plan.step, group_step, *steps, taps, packed)
         return packed
 
     return prepared(weight, ("lanes", g.groups, taps.tobytes(), transposed), pack)
 
 
 @kernel
-def _pack_loop(weight, g, group_step, filter_step, channel_step, taps, packed):
+def _pack_loop(weight, g, step, group_step, filter_step, channel_step, taps, packed):
     size = g.taps * lanes_of(packed)  # of one vector of filters
     for v in prange(packed.size // size):
         for lane in range(lanes_of(packed)):
-            f, to = v * lanes_of(packed) + lane, v * size + lane
+            f, to = v * step + lane, v * size + lane
             at = f // g.filters * group_step + f % g.filters * filter_step
             for tap in taps:
                 for c in range(g.channels):
-                    packed[to] = weight[at + tap + c * channel_step] if f < g.F else 0
+                    inside = lane < step and f < g.F
+                    packed[to] = weight[at + tap + c * channel_step] if inside else 0
                     to += lanes_of(packed)
 
 
@@ -286,11 +293,11 @@ def _follow_strip(
         start = places.start + n * places.image + oh * places.row + ow * places.pixel
         for v in range(vectors[0], vectors[1]):
             at = (v - vectors[0]) * window.vector
-            tile_prefetch_write(zeros, out, start + places.row + v * width, places.pixel)
-            sums = tile_load(zeros, bias, v * width, 0)
+            tile_prefetch_write(zeros, out, start + places.row + v * plan.step, places.pixel)
+            sums = tile_load(zeros, bias, v * plan.step, 0)
             k = v * g.taps * width
             sums = _sum(sums, known, values, at, slot, taps, weight, k, g, window, plan)
-            to, columns = start + v * width, g.F - v * width
+            to, columns = start + v * plan.step, min(g.F - v * plan.step, plan.step)
             if other.size > 0 or relu:
                 sums = finish(sums, other, to, places.pixel, plan.height, columns, relu)
             if columns >= width:

@@ -34,6 +34,7 @@ from minigrad.kernels.conv_lanes import (
     Window,
     blocks_of,
     divisor,
+    filters_in,
     fits,
     in_vectors,
     take_rows,
@@ -57,6 +58,7 @@ class Plan(NamedTuple):
     strips: int  # in a row
     rest: int  # outputs that are left of a row
     vectors: int  # of filters
+    step: int  # filters in a vector
     taps: int  # of a row that a tile has
     rows: int  # of taps that a tile has
     tile: int  # values of a tile
@@ -73,9 +75,7 @@ def serves(g: Geometry, dtype: np.dtype) -> bool:
         return False
     if (g.KW - 1) * g.dilation_w >= PIXELS:
         return False
-    if g.channels == g.filters == 1:
-        return True
-    return g.filters < width <= g.F and width % g.filters == 0
+    return g.channels == g.filters == 1 or 2 * g.filters <= width
 
 
 def grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
@@ -97,7 +97,8 @@ def grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
     total = sums.sum(axis=0).reshape(
         plan.vectors, g.KH // plan.rows, g.KW // plan.taps, plan.rows, plan.taps, g.channels, width
     )
-    filters = total.transpose(0, 6, 5, 1, 3, 2, 4).reshape(-1, g.channels, g.KH, g.KW)
+    filters = total[..., : plan.step].transpose(0, 6, 5, 1, 3, 2, 4)
+    filters = filters.reshape(-1, g.channels, g.KH, g.KW)
     return np.ascontiguousarray(filters[: g.F])
 
 
@@ -112,7 +113,8 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray, np.nd
         (height for height in range(1, min(HEIGHT, g.OW) + 1) if fits(g, height)),
         key=lambda height: g.OW // height * (height + 2) + g.OW % height * 6,
     )
-    vectors, tile = chunks_of(g.F, width), rows * taps * channels * width
+    step = filters_in(g, width)
+    vectors, tile = chunks_of(g.F, step), rows * taps * channels * width
     tiles = g.taps * width // tile
     blocks = blocks_of(g)
     room = SLOT_BYTES // (vectors * tiles * tile * dtype.itemsize)
@@ -120,8 +122,8 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray, np.nd
     parts = min(vectors, chunks_of(CHUNKS, slots))
     window = window_of(g, height, chunks_of(vectors, parts), dtype)
     plan = Plan(
-        height, g.OW // height, g.OW % height, vectors, taps, rows, tile, tiles, blocks, slots,
-        parts,
+        height, g.OW // height, g.OW % height, vectors, step, taps, rows, tile, tiles, blocks,
+        slots, parts,
     )  # fmt: skip
     strip = sizes(
         outputs=height, pixels=window.pixels, rows=rows, taps=taps, stride=g.stride_w,
@@ -170,14 +172,15 @@ def _follow_strip(known, grad_out, x, g, window, plan, n, rows, ow, vectors, val
             behind[kh] = (oh * g.stride_h + kh * g.dilation_h) % window.ring * window.row
         start = ((n * g.OH + oh) * g.OW + ow) * g.F
         for v in range(vectors[0], vectors[1]):
-            at, columns = (v - vectors[0]) * window.vector, g.F - v * width
+            at, f = (v - vectors[0]) * window.vector, v * plan.step
+            columns = min(g.F - f, plan.step)
             if columns >= width:
                 _add(
-                    known, values, at, behind, taps, grad_out, start + v * width, g.F, g, plan,
+                    known, values, at, behind, taps, grad_out, start + f, g.F, g, plan,
                     sums, v,
                 )  # fmt: skip
             else:
-                held = tile_load_columns(outputs, grad_out, start + v * width, g.F, columns)
+                held = tile_load_columns(outputs, grad_out, start + f, g.F, columns)
                 tile_store(held, ends, 0, width)
                 _add(known, values, at, behind, taps, ends, 0, width, g, plan, sums, v)
 

@@ -21,7 +21,15 @@ from minigrad.kernels._ahead import LINE_BYTES
 from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._layout import remembered
 from minigrad.kernels._runs import copy_run, zero_run
-from minigrad.kernels._simd import ROWS, lanes_of, tile_load, tile_store, tile_zeros
+from minigrad.kernels._simd import (
+    ROWS,
+    lanes_of,
+    tile_load,
+    tile_load_columns,
+    tile_store,
+    tile_store_columns,
+    tile_zeros,
+)
 from minigrad.kernels.conv_geometry import Geometry, inside, taps_inside
 
 # The sizes that a tile may have: the height of its two strips, and the vectors of filters in a row.
@@ -135,7 +143,8 @@ def most_rows(g, window, rows):
 @body
 def fill_window(x, g, window, group, top_row, rows, values):
     """Copy rows of the tall padded image, for one group of channels, from ``top_row`` on."""
-    channels, row = g.channels, window.width * window.pixel
+    channels, row, width = g.channels, window.width * window.pixel, lanes_of(values)
+    one = tile_zeros(1, 1, values)
     start, stop = inside(-g.left, window.width, g.W)
     for q in range(rows):
         n, h = (top_row + q) // window.height, (top_row + q) % window.height - g.top
@@ -148,7 +157,10 @@ def fill_window(x, g, window, group, top_row, rows, values):
                 copy_run(values, to, x, at, (stop - start) * g.C)
             else:
                 for w in range(stop - start):
-                    copy_run(values, to + w * window.pixel, x, at + w * g.C, channels)
+                    for c in range(0, channels, width):  # a group's channels are few
+                        held = tile_load_columns(one, x, at + w * g.C + c, 0, channels - c)
+                        there = to + w * window.pixel + c
+                        tile_store_columns(held, values, there, 0, channels - c)
             to += (stop - start) * window.pixel
             zero_run(values, to, (window.width - stop) * window.pixel)
         else:
