@@ -10,8 +10,14 @@ import numpy as np
 
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_channels_last, flat_channels_last
-from minigrad.kernels._runs import aligned_empty
-from minigrad.kernels._simd import lanes_of, tile_outer, tile_store, tile_zeros
+from minigrad.kernels._runs import aligned_empty, zero_run
+from minigrad.kernels._simd import (
+    lanes_of,
+    tile_outer,
+    tile_store,
+    tile_store_columns,
+    tile_zeros,
+)
 from minigrad.kernels.taps import Taps
 
 # Inline, for many runs are a few vectors long, and a call would take longer than to add them.
@@ -60,13 +66,19 @@ def _resample_rows(x, size, rows, columns, first, last, out):
     row_starts, row_sources, row_weights = rows
     starts, sources, weights = columns
     OH, OW = row_starts.size - 1, starts.size - 1
-    line = aligned_empty(W * C, x)
+    width, zeros = lanes_of(x), tile_zeros(1, 1, x)
+    line = aligned_empty(W * C + width, x)
+    zero_run(line, W * C, width)  # the last pixel of few channels is read as a whole vector
     for i in range(first, last):
         at, top, bottom = i // OH * H * W * C, row_starts[i % OH], row_starts[i % OH + 1]
         _mix(x, at, W * C, row_sources, row_weights, top, bottom, line, 0)
         for ow in range(OW):
-            left, right = starts[ow], starts[ow + 1]
-            _mix(line, 0, C, sources, weights, left, right, out, (i * OW + ow) * C)
+            left, right, to = starts[ow], starts[ow + 1], (i * OW + ow) * C
+            if width > C:
+                pixel = _mix_vectors(zeros, line, 0, C, sources, weights, left, right)
+                tile_store_columns(pixel, out, to, 0, C)
+            else:
+                _mix(line, 0, C, sources, weights, left, right, out, to)
 
 
 @kernel

@@ -76,6 +76,14 @@ def test_a_nan_reaches_only_the_outputs_that_read_it():
         np.testing.assert_array_equal(np.isnan(out[0, 0]), [[True, False], [False, False]])
 
 
+def test_a_nan_stays_in_its_channel_and_pixel_where_few_are_read_as_a_vector():
+    x = np.ones((1, 3, 2, 5), np.float32)
+    x[0, 1, 0, 3] = np.nan
+    every = Taps(np.arange(6), np.arange(5), np.ones(5))
+    rows = Taps(np.arange(3), np.arange(2), np.ones(2))
+    np.testing.assert_array_equal(kernels.resample2d(x, rows, every), x)
+
+
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch, pool_of_four):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, 20, 31, 29)).astype(np.float32)
