@@ -1,13 +1,16 @@
 """Sums down the columns of a block of rows, four vectors of columns at a time.
 
 A block is flat and has whole rows, of as many values as the array of sums has: a whole number of
-vectors. The sums of some columns stay in registers from the first row to the last. They are as
-short as the block, so that little is rounded; who adds up many blocks does so in float64.
+vectors, or at least one. The sums of some columns stay in registers from the first row to the last.
+They are as short as the block, so that little is rounded; who adds up many blocks does so in
+float64.
 
 The rows are *wide rows*, a whole number of pixels of C channels: the sums of a channel lie C apart.
 """
 
 import math
+
+import numpy as np
 
 from minigrad.kernels._bits import tile_keep_marked
 from minigrad.kernels._jit import body
@@ -26,7 +29,6 @@ __all__ = [
     "folded",
     "sum_differences",
     "sum_moments",
-    "sum_squares",
     "sum_values",
     "wide_row",
 ]
@@ -55,18 +57,37 @@ def add_row(row, other):
 
 
 @body
-def _value_columns(sums, x, j, width):
-    """Add the values of some columns, which are a tile beginning at column j."""
-    for at in range(j, x.size, width):
-        sums = tile_add(sums, tile_load(sums, x, at, 0))
+def _difference_columns(sums, x, j, from_value, squared):
+    """Add the differences of some columns, or their squares; the tile begins at column j."""
+    value = tile_load(sums, from_value, j, 0)
+    for at in range(j, x.size, from_value.size):
+        difference = tile_subtract(tile_load(sums, x, at, 0), value)
+        if squared:
+            difference = tile_multiply(difference, difference)
+        sums = tile_add(sums, difference)
     return sums
 
 
 @body
-def _pile(x, at, rows, sums):
-    """Add some rows of a block, which begin at ``at``, to the sums."""
+def sum_differences(x, from_value, squared, sums):
+    """Set the sums of the differences in each column of a block, or of their squares."""
+    step, j = lanes_of(x), 0
+    while j + 4 * step <= sums.size:
+        tile = _difference_columns(tile_zeros(1, 4, x), x, j, from_value, squared)
+        tile_store(tile, sums, j, 0)
+        j += 4 * step
+    while j < sums.size:
+        j = min(j, sums.size - step)  # the last vector may begin within the one before
+        one = _difference_columns(tile_zeros(1, 1, x), x, j, from_value, squared)
+        tile_store(one, sums, j, 0)
+        j += step
+
+
+@body
+def _add_rows(x, at, rows, sums):
+    """Add some rows of a block, which begin at ``at``, to the sums in memory."""
     width, one = sums.size, tile_zeros(1, 1, x)
-    for j in range(0, width, lanes_of(x)):
+    for j in range(0, width - lanes_of(x) + 1, lanes_of(x)):
         total = tile_load(one, sums, j, 0)
         for row in range(rows):
             total = tile_add(total, tile_load(one, x, at + row * width + j, 0))
@@ -75,65 +96,21 @@ def _pile(x, at, rows, sums):
 
 @body
 def sum_values(x, sums):
-    """Set the sums of each column of a block."""
-    step, j, width = lanes_of(x), 0, sums.size
-    if width > 8 * step:  # too many for registers: in the order of memory, which is read ahead
+    """Set the sums of each column of a block, of which there may be any number above a vector."""
+    step, width = lanes_of(x), sums.size
+    zeros = np.zeros(width, x.dtype)
+    last, one = width - step, tile_zeros(1, 1, x)
+    if width <= 8 * step:  # differences from 0, whose sums stay in registers
+        sum_differences(x, zeros, False, sums)
+    else:  # too many for registers: in the order of memory, which is read ahead
         sums[:] = 0
         whole = x.size // (4 * width) * (4 * width)
         for at in range(0, whole, 4 * width):
-            _pile(x, at, 4, sums)
+            _add_rows(x, at, 4, sums)
         for at in range(whole, x.size, width):
-            _pile(x, at, 1, sums)
-        return
-    while j + 4 * step <= width:
-        tile_store(_value_columns(tile_zeros(1, 4, x), x, j, width), sums, j, 0)
-        j += 4 * step
-    while j < width:
-        tile_store(_value_columns(tile_zeros(1, 1, x), x, j, width), sums, j, 0)
-        j += step
-
-
-@body
-def _difference_columns(sums, x, j, from_value):
-    """Add the differences of some columns, which are a tile beginning at column j."""
-    value = tile_load(sums, from_value, j, 0)
-    for at in range(j, x.size, from_value.size):
-        sums = tile_add(sums, tile_subtract(tile_load(sums, x, at, 0), value))
-    return sums
-
-
-@body
-def _square_columns(sums, x, j, from_value):
-    """Add the squared differences of some columns."""
-    value = tile_load(sums, from_value, j, 0)
-    for at in range(j, x.size, from_value.size):
-        difference = tile_subtract(tile_load(sums, x, at, 0), value)
-        sums = tile_add(sums, tile_multiply(difference, difference))
-    return sums
-
-
-@body
-def sum_differences(x, from_value, sums):
-    """Set the sums of the differences in each column of a block."""
-    step, j = lanes_of(x), 0
-    while j + 4 * step <= sums.size:
-        tile_store(_difference_columns(tile_zeros(1, 4, x), x, j, from_value), sums, j, 0)
-        j += 4 * step
-    while j < sums.size:
-        tile_store(_difference_columns(tile_zeros(1, 1, x), x, j, from_value), sums, j, 0)
-        j += step
-
-
-@body
-def sum_squares(x, from_value, sums):
-    """Set the sums of the squared differences in each column of a block."""
-    step, j = lanes_of(x), 0
-    while j + 4 * step <= sums.size:
-        tile_store(_square_columns(tile_zeros(1, 4, x), x, j, from_value), sums, j, 0)
-        j += 4 * step
-    while j < sums.size:
-        tile_store(_square_columns(tile_zeros(1, 1, x), x, j, from_value), sums, j, 0)
-        j += step
+            _add_rows(x, at, 1, sums)
+        if width % step:  # the last vector begins within the one before
+            tile_store(_difference_columns(one, x, last, zeros, False), sums, last, 0)
 
 
 @body

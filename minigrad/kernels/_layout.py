@@ -30,7 +30,7 @@ def channels_last(x: np.ndarray) -> np.ndarray:
 
 def flat_channels_last(x: np.ndarray) -> np.ndarray:
     """Return the values of x, of shape (N, C, H, W), in one dimension, in channels-last order."""
-    return channels_last(x).reshape(-1)
+    return x.transpose(_TO_LAST).ravel()
 
 
 def empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
@@ -55,19 +55,25 @@ def flat(x: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     It is a view where memory has that order, else a copy: element-wise kernels give all arrays
     the order of the first and need not know their shape.
     """
-    return np.ascontiguousarray(x.transpose(order)).reshape(-1)
+    return x.transpose(order).ravel()
 
 
-def empty_in_order(shape: tuple[int, ...], dtype: np.dtype, order: tuple[int, ...]) -> np.ndarray:
-    """Make an array, values undefined, of which ``flat(out, order)`` is a view."""
-    there = tuple([shape[axis] for axis in order])
-    return _pool.empty(there, np.dtype(dtype)).transpose(_back(order))
+def empty_in_order(
+    shape: tuple[int, ...], dtype: np.dtype, order: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make an array, values undefined, and what ``flat`` of it is in an order of its axes."""
+    there, back = _turned(shape, order)
+    memory = _pool.empty(there, dtype)
+    return memory.transpose(back), memory.ravel()
 
 
 @remembered
-def _back(order: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the order that undoes an order."""
-    return tuple([order.index(axis) for axis in range(len(order))])
+def _turned(
+    shape: tuple[int, ...], order: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return a shape with its axes in another order, and the order that undoes that."""
+    there = tuple([shape[axis] for axis in order])
+    return there, tuple([order.index(axis) for axis in range(len(order))])
 
 
 @remembered

@@ -1,8 +1,9 @@
 """Sums over whole images, and what spreads over them: the global average pool.
 
-An image is a list of pixels, and its sums are those of the columns, as in ``norm.py``: over wide
-rows, in registers, in float64 from block to block. Large images are cut into parts, each with a
-slot of its own, so that one image alone is shared among threads too.
+An image is a list of pixels, and its sums are those of the columns: over wide rows as in
+``norm.py``, or over pixels where those would be long, in float64 from block to block. Large images
+are cut into parts, each with a slot of its own, so that one image alone is shared among threads
+too.
 """
 
 import math
@@ -13,11 +14,16 @@ from minigrad.kernels._columns import add_row, folded, sum_values, wide_row
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_channels_last, flat_channels_last
 from minigrad.kernels._runs import copy_run
+from minigrad.kernels._simd import lanes
 
 # Values of a wide row, or C if that is more: as many columns as are summed at once,
 _COLUMNS = 64
 # or, where they are only written, enough for a loop over them to be fast.
 _WIDTH = 1_024
+
+# Wide rows of an image, at least: else its pixels are summed as they are, though the last vector of
+# each begins within the one before, for there would be more to fold than to sum.
+_FEW = 4
 
 # Wide rows that are summed before the sums become float64: so few that little is rounded.
 _ROWS = 64
@@ -55,8 +61,9 @@ def _sum_pixels(x, width, sums):
         add_row(total, row)
     for at in range(whole, x.size, C):
         add_row(total[:C], x[at : at + C])
-    for c in range(C if width > C else 0):
-        sums[c] = folded(total, c, C)
+    if width > C:
+        for c in range(C):
+            sums[c] = folded(total, c, C)
 
 
 @body
@@ -80,17 +87,20 @@ def _sums_loop(x, P, width, parts, chunks, out):
             _sum_pixels(part, width, slots[i])
             if parts == 1:
                 _round(slots[i], out[i])
-    for n in range(N if parts > 1 else 0):
-        total = slots[n * parts]
-        for i in range(n * parts + 1, (n + 1) * parts):
-            add_row(total, slots[i])
-        _round(total, out[n])
+    if parts > 1:
+        for n in range(N):
+            total = slots[n * parts]
+            for i in range(n * parts + 1, (n + 1) * parts):
+                add_row(total, slots[i])
+            _round(total, out[n])
 
 
 def image_sums(x: np.ndarray) -> np.ndarray:
     """Return the sum of each channel of each image."""
     N, C, H, W = x.shape
     out, width = np.empty((N, C), x.dtype), wide_row(C, _COLUMNS)
+    if _FEW * width > C * H * W and lanes(x.dtype) <= C:
+        width = C
     parts, chunks = _parts(N, C, H * W)
     _sums_loop.launch(x.size, flat_channels_last(x), H * W, width, parts, chunks, out)
     return out

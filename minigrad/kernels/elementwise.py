@@ -40,9 +40,10 @@ def _relu_forward_loop(x, out, mask, chunks):
 def relu_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return max(x, 0) and the bits of the elements that passed."""
     order = memory_order(x)
-    out = empty_in_order(x.shape, x.dtype, order)
-    mask = np.empty(-(-x.size // 8), np.uint8)
-    _relu_forward_loop.launch(x.size, flat(x, order), flat(out, order), mask, chunks_of(x.size))
+    out, flat_out = empty_in_order(x.shape, x.dtype, order)
+    size = x.size
+    mask = np.empty(-(-size // 8), np.uint8)
+    _relu_forward_loop.launch(size, flat(x, order), flat_out, mask, chunks_of(size))
     return out, mask
 
 
@@ -56,10 +57,8 @@ def _relu_backward_loop(grad_out, mask, grad_x, chunks):
 def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     """Return grad_out where x passed the relu, else 0."""
     size = grad_out.size
-    grad_x = empty_in_order(grad_out.shape, grad_out.dtype, order)
-    _relu_backward_loop.launch(
-        size, flat(grad_out, order), mask, flat(grad_x, order), chunks_of(size)
-    )
+    grad_x, flat_grad = empty_in_order(grad_out.shape, grad_out.dtype, order)
+    _relu_backward_loop.launch(size, flat(grad_out, order), mask, flat_grad, chunks_of(size))
     return grad_x
 
 
@@ -89,9 +88,9 @@ def _add_loop(x, y, mask, out, chunks):
 def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Return x + y, of one shape and dtype, in the memory order of x."""
     order = memory_order(x)
-    out = empty_in_order(x.shape, x.dtype, order)
+    out, flat_out = empty_in_order(x.shape, x.dtype, order)
     _add_loop.launch(
-        x.size, flat(x, order), flat(y, order), _NO_MASK if mask is None else mask,
-        flat(out, order), chunks_of(x.size),
+        x.size, flat(x, order), flat(y, order), _NO_MASK if mask is None else mask, flat_out,
+        chunks_of(x.size),
     )  # fmt: skip
     return out

@@ -20,11 +20,13 @@ Each thread takes a run of chunks, and in the second pass the same run; a short 
 for the caches still hold what was read last. ``norm_chunks.py`` has the work on a chunk.
 """
 
+import math
+
 import numpy as np
 
 from minigrad.kernels._columns import wide_row
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import channels_last_order, empty_in_order, flat
+from minigrad.kernels._layout import channels_last_order, empty_in_order, flat, remembered
 from minigrad.kernels._threads import get_num_threads
 from minigrad.kernels.norm_chunks import (
     affine_rows,
@@ -60,8 +62,8 @@ def _pixels(x: np.ndarray) -> np.ndarray:
     return flat(x, channels_last_order(x.ndim))
 
 
-def _empty_like(x: np.ndarray) -> np.ndarray:
-    """Make an array, values undefined, of which ``_pixels`` is a view."""
+def _empty_like(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make an array, values undefined, and what ``_pixels`` of it is."""
     return empty_in_order(x.shape, x.dtype, channels_last_order(x.ndim))
 
 
@@ -79,11 +81,12 @@ def _values(array: np.ndarray | None, x: np.ndarray) -> np.ndarray:
     return _NO_VALUES[x.dtype] if array is None else np.ascontiguousarray(array)
 
 
-def _cut(x: np.ndarray) -> tuple[int, int, int]:
+@remembered
+def _cut(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the width of wide rows where columns are summed, and elsewhere, and the chunks."""
-    C = x.shape[1]
-    width = wide_row(C, _WIDTH)
-    chunks = chunks_of(chunks_of(x.size, width), max(_ROWS, _CHUNK // width)) if x.size else 0
+    C, size = shape[1], math.prod(shape)
+    width = wide_row(C, min(size, _WIDTH))  # the fewer values, the less is prepared for them
+    chunks = chunks_of(chunks_of(size, width), max(_ROWS, _CHUNK // width)) if size else 0
     return wide_row(C, _COLUMNS), width, chunks
 
 
@@ -107,7 +110,7 @@ def _statistics_loop(x, summed, width, chunks, mean, var):
 def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the biased variance of each channel."""
     mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
-    _statistics_loop.launch(2 * x.size, _pixels(x), *_cut(x), mean, var)
+    _statistics_loop.launch(2 * x.size, _pixels(x), *_cut(x.shape), mean, var)
     return mean, var
 
 
@@ -140,8 +143,8 @@ def _launch_normalise(
     other: np.ndarray | None,
     mask: np.ndarray,
 ) -> np.ndarray:
-    out = _empty_like(x)
-    _, width, chunks = _cut(x)
+    out, flat_out = _empty_like(x)
+    _, width, chunks = _cut(x.shape)
     _normalise_loop.launch(
         x.size,
         _pixels(x),
@@ -152,7 +155,7 @@ def _launch_normalise(
         _values(bias, x),
         width,
         chunks,
-        _pixels(out),
+        flat_out,
         mask,
     )
     return out
@@ -212,7 +215,7 @@ def batch_norm_training(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
     """Return the normalised values, the bits of a relu if it is there, mean and variance."""
     mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
-    out, mask = _empty_like(x), _mask(x) if relu else _NO_MASK
+    (out, flat_out), mask = _empty_like(x), _mask(x) if relu else _NO_MASK
     _training_loop.launch(
         3 * x.size,
         _pixels(x),
@@ -220,11 +223,11 @@ def batch_norm_training(
         _values(weight, x),
         _values(bias, x),
         float(eps),
-        *_cut(x),
+        *_cut(x.shape),
         get_num_threads(),
         mean,
         var,
-        _pixels(out),
+        flat_out,
         mask,
     )
     return out, mask if relu else None, mean, var
@@ -262,7 +265,7 @@ def batch_norm_sums(
         _NO_MASK if mask is None else mask,
         mean,
         inv_std,
-        *_cut(x),
+        *_cut(x.shape),
         sum_grad,
         sum_grad_normal,
     )
@@ -300,8 +303,8 @@ def batch_norm_grad_input(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient of x where mean and inv_std are the statistics of x itself."""
-    grad_x = _empty_like(x)
-    _, width, chunks = _cut(x)
+    grad_x, flat_grad = _empty_like(x)
+    _, width, chunks = _cut(x.shape)
     _grad_input_loop.launch(
         2 * x.size,
         _pixels(grad_out),
@@ -314,7 +317,7 @@ def batch_norm_grad_input(
         sum_grad_normal,
         width,
         chunks,
-        _pixels(grad_x),
+        flat_grad,
     )
     return grad_x
 
@@ -351,7 +354,7 @@ def batch_norm_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradient of x, and the sums that ``batch_norm_sums`` returns."""
     sum_grad, sum_grad_normal = np.empty(x.shape[1]), np.empty(x.shape[1])
-    grad_x = _empty_like(x)
+    grad_x, flat_grad = _empty_like(x)
     _backward_loop.launch(
         4 * x.size,
         _pixels(grad_out),
@@ -360,10 +363,10 @@ def batch_norm_backward(
         mean,
         inv_std,
         _values(weight, x),
-        *_cut(x),
+        *_cut(x.shape),
         get_num_threads(),
         sum_grad,
         sum_grad_normal,
-        _pixels(grad_x),
+        flat_grad,
     )
     return grad_x, sum_grad, sum_grad_normal

@@ -15,13 +15,7 @@ from minigrad.kernels._bits import (
     tile_mark_positive,
     tile_of_marks,
 )
-from minigrad.kernels._columns import (
-    add_row,
-    folded,
-    sum_differences,
-    sum_moments,
-    sum_squares,
-)
+from minigrad.kernels._columns import add_row, folded, sum_differences, sum_moments
 from minigrad.kernels._jit import body, chunk_bounds
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import tile_add, tile_load, tile_multiply, tile_store, tile_subtract
@@ -64,6 +58,7 @@ def widen(values, width, like):
 
 @body
 def slots(chunks, C):
+    """Make room for what each chunk finds of each channel; float64, and undefined."""
     return np.empty((chunks, C))
 
 
@@ -90,7 +85,7 @@ def chunk_statistics(x, C, width, mean, square):
     block, whole = _blocks(x, width)
     pivot, total, sums = widen(x[:C], width, x), np.zeros(width), np.empty(width, x.dtype)
     for at in range(0, whole, block):
-        sum_differences(x[at : min(at + block, whole)], pivot, sums)
+        sum_differences(x[at : min(at + block, whole)], pivot, False, sums)
         add_row(total, sums)
     for j in range(x.size - whole):
         total[j] += x[whole:][j] - pivot[j]
@@ -101,7 +96,7 @@ def chunk_statistics(x, C, width, mean, square):
     total[:] = 0
     pivot = widen(rounded, width, x)
     for at in range(0, whole, block):
-        sum_squares(x[at : min(at + block, whole)], pivot, sums)
+        sum_differences(x[at : min(at + block, whole)], pivot, True, sums)
         add_row(total, sums)
     for j in range(x.size - whole):
         difference = x[whole:][j] - pivot[j]
@@ -163,6 +158,10 @@ def _normal_row(x, other, pivot, scale, shift, at, stop, out, mask):
 
 @body
 def normalise(x, other, pivot, scale, shift, out, mask):
+    """Write (x - pivot) scale + shift of one chunk, and other if it is there; with a mask its relu.
+
+    What no vector has room for comes last, and one by one.
+    """
     width, whole = pivot.size, x.size // MARKS * MARKS
     for at in range(0, whole, width):
         _normal_row(x, other, pivot, scale, shift, at, min(at + width, whole), out, mask)
@@ -259,6 +258,10 @@ def _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x):
 
 @body
 def grad_input(grad_out, x, mask, pivot, scale, shift, slope, grad_x):
+    """Write scale grad_out - shift - slope (x - pivot) of one chunk, what a mask stops taken as 0.
+
+    What no vector has room for comes last, and one by one.
+    """
     width, whole = pivot.size, x.size // MARKS * MARKS
     for at in range(0, whole, width):
         stop = min(at + width, whole)

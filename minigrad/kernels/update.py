@@ -58,10 +58,7 @@ def _without_gaps(
     param: np.ndarray, grad: np.ndarray, *memory: np.ndarray | None
 ) -> tuple[np.ndarray | None, ...] | None:
     """Return the arrays of a parameter, all in one order of memory; None where that has gaps."""
-    arrays = param, grad, *memory
-    if all(a is None or a.flags.c_contiguous for a in arrays):
-        return arrays
-    order = memory_order(param)
+    order = tuple(range(param.ndim)) if param.flags.c_contiguous else memory_order(param)
     if all(a is None or a.transpose(order).flags.c_contiguous for a in (param, *memory)):
         return param, flat(grad, order), *memory
     return None

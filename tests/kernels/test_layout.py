@@ -31,9 +31,10 @@ def test_an_array_made_in_an_order_is_flat_in_that_order(axes):
     order = _layout.memory_order(x)
     assert np.shares_memory(_layout.flat(x, order), x)
     np.testing.assert_array_equal(_layout.flat(x, order), np.arange(24))
-    out = _layout.empty_in_order(x.shape, x.dtype, order)
+    out, flat_out = _layout.empty_in_order(x.shape, x.dtype, order)
     assert out.shape == x.shape
-    _layout.flat(out, order)[:] = np.arange(24)
+    assert np.shares_memory(_layout.flat(out, order), flat_out)
+    flat_out[:] = np.arange(24)
     np.testing.assert_array_equal(out, x)
 
 

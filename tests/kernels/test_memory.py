@@ -162,7 +162,7 @@ def test_kernels_take_their_results_from_the_pool():
         x = np.ones((2, 16, 64, 64), np.float32)
         mean, var = kernels.batch_norm_statistics(x)
         yield empty_channels_last(x.shape, x.dtype)
-        yield empty_in_order(x.shape, x.dtype, (3, 0, 2, 1))
+        yield empty_in_order(x.shape, x.dtype, (3, 0, 2, 1))[0]
         with kernels.use("fast"):
             yield kernels.relu_forward(x)[0]
             yield kernels.batch_norm_forward(x, None, None, mean, var)

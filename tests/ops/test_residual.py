@@ -15,7 +15,6 @@ from minigrad.ops.residual import (
     ResidualUnit,
     convolution_path_backward,
     identity_path_backward,
-    path_forward,
     residual,
 )
 from minigrad.ops.shares import Unfinished, shares_added
@@ -311,16 +310,3 @@ def test_mutants_of_the_junction_are_noticed(name, monkeypatch):
     right &= np.array_equal(event.parts[0] + event.parts[1], grads[0])
     right &= np.allclose(event.parts[1], expected[3][0].parts[1], rtol=1e-12, atol=1e-12)
     assert right == (name is None)
-
-
-@pytest.mark.parametrize(
-    ("trained", "keeping"), [("none", [False, False]), ("norm", [False, True])]
-)
-def test_layers_that_nobody_goes_back_through_keep_no_arrays(trained, keeping):
-    rng = np.random.default_rng(0)
-    weight, gamma, beta = rng.standard_normal((4, 3, 3, 3)), rng.uniform(0.5, 1.5, 4), np.zeros(4)
-    path = conv_step(weight), norm_step(gamma, beta)
-    needs = [False, False, False, *[trained == "norm"] * 2]
-    x = rng.standard_normal((2, 3, 5, 7))
-    _, contexts = path_forward(x, path, [weight, None, gamma, beta], needs)
-    assert [len(ctx.saved) > 0 for ctx in contexts] == keeping

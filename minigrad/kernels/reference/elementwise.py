@@ -42,8 +42,8 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
     grad_x : ndarray, shape of x
     """
     passed = np.unpackbits(mask, count=grad_out.size, bitorder="little").astype(bool)
-    grad_x = empty_in_order(grad_out.shape, grad_out.dtype, order)
-    flat(grad_x, order)[...] = np.where(passed, flat(grad_out, order), 0)
+    grad_x, flat_grad = empty_in_order(grad_out.shape, grad_out.dtype, order)
+    flat_grad[...] = np.where(passed, flat(grad_out, order), 0)
     return grad_x
 
 
@@ -63,6 +63,6 @@ def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndar
     order = memory_order(x)
     if mask is not None:
         y = relu_backward(y, mask, order)
-    out = empty_in_order(x.shape, np.result_type(x, y), order)
+    out, _ = empty_in_order(x.shape, np.result_type(x, y), order)
     np.add(x, y, out=out)
     return out
