@@ -131,6 +131,8 @@ def body(function: Any = None, *, reassociate: bool = False, inline: bool = Fals
 
 
 def _jitted(function: Callable[..., Any], reassociate: bool, build: str) -> Any:
+    if config.DISABLE_JIT:
+        return np.errstate(all="ignore")(function)  # compiled loops warn of nothing either
     options = _options(reassociate, parallel=build == "parallel", pipeline_class=WholeCompiler)
     compiled = options(function)
     _cache.attach(compiled, build)

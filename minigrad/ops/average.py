@@ -183,7 +183,7 @@ def _windows(
         taps.append(_ranges(*inside, size[axis]))
         numbers.append(last - first if padding_counts else inside[1] - inside[0])
     rows, columns = taps
-    return rows, columns, np.outer(*numbers)
+    return rows, columns, _divisor(*numbers)
 
 
 class AdaptiveAvgPool2d(AvgPool2d):
@@ -266,7 +266,13 @@ def _parts(size: Pair, parts: Pair) -> tuple[Both, Both, np.ndarray]:
         first = np.arange(number) * whole // number
         found.append(_ranges(first, -(-np.arange(1, number + 1) * whole // number), whole))
     rows, columns = found
-    return rows, columns, np.outer(np.diff(rows[0].starts), np.diff(columns[0].starts))
+    return rows, columns, _divisor(np.diff(rows[0].starts), np.diff(columns[0].starts))
+
+
+def _divisor(heights: np.ndarray, widths: np.ndarray) -> Any:
+    """Return what each sum is divided by: a table, or one number where all are alike."""
+    table = np.outer(heights, widths)
+    return table if np.ptp(table) else table[0, 0]
 
 
 class GlobalAvgPool2d(Function):

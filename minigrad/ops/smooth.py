@@ -241,9 +241,7 @@ def _along(kernel: Callable[..., np.ndarray], axes: tuple[int, ...], *arrays: np
     """
     order, there, rows, back = _order(arrays[0].shape, axes)
     turned = [array.transpose(order) for array in arrays]
-    with np.errstate(invalid="ignore", divide="ignore"):  # of plain Python; kernels never warn
-        result = kernel(*[array.reshape(rows) for array in turned])
-    result = result.reshape(there).transpose(back)
+    result = kernel(*[array.reshape(rows) for array in turned]).reshape(there).transpose(back)
     if not turned[0].flags.c_contiguous:
         result, made = np.empty_like(arrays[0]), result
         result[...] = made

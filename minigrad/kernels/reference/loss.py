@@ -28,14 +28,14 @@ def softmax_cross_entropy_forward(
     probabilities : ndarray, shape (R, C)
     """
     peak = logits.real.max(axis=1, keepdims=True)
-    shifted = logits - peak
-    exponentials = np.exp(shifted)
-    total = exponentials.sum(axis=1, keepdims=True)
-    surprise = np.log(total) - shifted  # -log p
-    rows = np.arange(len(labels))
-    losses = hit[labels] * surprise[rows, labels]
-    for c in np.flatnonzero(base):  # a class of no weight adds 0, also where log p is -Inf
-        losses += base[c] * surprise[:, c]
+    with np.errstate(invalid="ignore"):  # rows that hold Inf, see softmax.py
+        shifted = logits - peak
+        exponentials = np.exp(shifted)
+        total = exponentials.sum(axis=1, keepdims=True)
+        surprise = np.log(total) - shifted  # -log p
+        losses = hit[labels] * surprise[np.arange(len(labels)), labels]
+        for c in np.flatnonzero(base):  # a class of no weight adds 0, also where log p is -Inf
+            losses += base[c] * surprise[:, c]
     return np.where(labels < 0, logits.dtype.type(0), losses), exponentials / total
 
 
