@@ -69,8 +69,9 @@ def sizes(**named: int) -> np.ndarray:
     stride, dilation : int
         Pixels from one output, or tap, to the next.
     channels, filters : int
-        Of a group; a vector has as many groups as have room. If one fills it, channels are one by
-        one.
+        Of a group. Where its filters fill a vector, channels are one by one.
+    groups : int
+        Of a vector.
     """
     return np.empty(0, np.dtype([(name, np.uint8, (size,)) for name, size in named.items()]))
 
@@ -95,6 +96,7 @@ class _Slider(Emitter):
         self.rows, self.taps = _size(known, "rows"), _size(known, "taps")
         self.stride, self.dilation = _size(known, "stride"), _size(known, "dilation")
         self.channels, self.filters = _size(known, "channels"), _size(known, "filters")
+        self.groups = _size(known, "groups")
         self.lanes = self.tile.lanes
         self.alone = self.filters == self.lanes  # all lanes are of one group
 
@@ -123,7 +125,7 @@ class _Slider(Emitter):
         bits = self.tile.dtype.bitwidth
         if self.alone:
             return [self.load(pointer) if count is None else self.load_first(pointer, count)]
-        size = self.lanes // self.filters * self.channels
+        size = self.groups * self.channels
         vector = ir.VectorType(self.tile.vector.element, size)
         place = self.builder.bitcast(pointer, vector.as_pointer())
         if count is None:
@@ -136,15 +138,15 @@ class _Slider(Emitter):
             alignment, zeros = ir.IntType(32)(bits // 8), ir.Constant(vector, None)
             name = f"llvm.masked.load.v{size}f{bits}.p0"
             held = self.call(name, vector, [place, alignment, mask, zeros])
-        if self.channels == self.filters == 1:
+        if self.channels == 1 and self.groups == self.lanes:
             return [held]
         planes = [self.places(c) for c in range(self.channels)]
         return [self.builder.shuffle_vector(held, held, places) for places in planes]
 
     def places(self, c: int) -> ir.Value:
         """Say for each lane where channel c of its group is."""
-        last = self.lanes // self.filters - 1  # lanes behind its group are not used
-        places = [min(lane // self.filters, last) * self.channels + c for lane in range(self.lanes)]
+        groups = [min(lane // self.filters, self.groups - 1) for lane in range(self.lanes)]
+        places = [group * self.channels + c for group in groups]  # some lanes have no filter
         return ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places)
 
 

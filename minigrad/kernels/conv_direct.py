@@ -102,9 +102,6 @@ STRETCH = 16
 # Into how many chunks a small problem is cut.
 CHUNKS = 16
 
-# Fewer groups take less time one after the other than the start of a loop for each phase.
-LEAST_GROUPS = 8
-
 # Up to so many chunks copy the same window each: a loop to copy it once takes as long.
 COPIES = 2
 
@@ -153,7 +150,7 @@ class Job:
 
     shape: Shape  # of the result
     groups: int
-    in_lanes: list[Phase]  # those with taps, for conv_lanes.py; then most of the rest is not needed
+    in_lanes: conv_lanes.Job | None  # then most of the rest is not needed
     untapped: bool  # there are phases without taps
     work: int
     chunks: int
@@ -208,11 +205,14 @@ def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype
         its = its._replace(vectors=vectors, parts=plan.parts)
         its = _ahead(phase.g, seen, phase.places, its, dtype.itemsize)
         tasks.append([*phase.g, *seen, *phase.places, *its, start, shift(whole, phase.g, window)])
+    in_lanes = None
+    if tapped and all(conv_lanes.serves(phase.g, dtype) for phase in tapped):
+        in_lanes = conv_lanes.job_of(tapped, square, transposed, dtype)
     zeros = np.zeros(whole.groups * vectors * lanes(dtype), dtype)
     return Job(
         shape=shape,
         groups=whole.groups,
-        in_lanes=tapped if _in_lanes(tapped, dtype) else [],
+        in_lanes=in_lanes,
         untapped=len(tapped) < len(phases),
         work=sum(phase.g.pixels * (phase.g.taps + 1) * phase.g.F for phase in phases),
         chunks=chunks_of(plan.strips, plan.block) * plan.parts,
@@ -222,12 +222,6 @@ def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype
         biases=zeros,
         nothing=zeros[:0],
     )
-
-
-def _in_lanes(phases: list[Phase], dtype: np.dtype) -> bool:
-    """Tell whether groups share vectors; then each phase is a loop of its own."""
-    few = len(phases) > 1 and phases[0].g.groups < LEAST_GROUPS
-    return not few and all(conv_lanes.serves(phase.g, dtype) for phase in phases)
 
 
 def _whole_rows(whole: Geometry, plan: Plan) -> Plan:
@@ -263,11 +257,8 @@ def _convolve(
     added = job.nothing if other is None else flat_channels_last(other)
     if job.in_lanes and job.untapped:
         results[:] = added if added.size else 0
-    for g, places, taps in job.in_lanes:
-        conv_lanes.convolve(
-            values, weight, taps, transposed, bias, g, places, results, added, int(relu)
-        )
     if job.in_lanes:
+        conv_lanes.convolve(job.in_lanes, values, weight, bias, results, added, int(relu))
         return
     if job.padded:
         values = _padded(job, values)

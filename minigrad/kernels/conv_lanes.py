@@ -21,12 +21,15 @@ The order of loops, from the outside:
     taps       and channels of a group
 """
 
+import collections
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
 from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._numbers import numbers_of, tuple_of
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
     ROWS,
@@ -45,8 +48,9 @@ from minigrad.kernels._simd_slide import (
     tile_slide,
 )
 from minigrad.kernels.conv_finish import finish
-from minigrad.kernels.conv_geometry import Geometry, remembered, taps_inside
+from minigrad.kernels.conv_geometry import Geometry, taps_inside
 from minigrad.kernels.conv_pack import aligned
+from minigrad.kernels.conv_phases import Phase
 from minigrad.kernels.conv_window import Places, strip_start, strips_in
 
 # Heights of a strip. The highest one, its weights and what it reads fill the registers.
@@ -102,6 +106,14 @@ class Plan(NamedTuple):
     parts: int  # chunks over the vectors
 
 
+# Where in the row of a task its parts begin.
+_WINDOW = len(Geometry._fields)
+_PLACES = _WINDOW + len(Window._fields)
+_PLAN = _PLACES + len(Places._fields)
+_REST = _PLAN + len(Plan._fields)
+_TASK = _REST + 2
+
+
 def serves(g: Geometry, dtype: np.dtype) -> bool:
     """Tell whether groups fill vectors, or several share one."""
     width = lanes(dtype)
@@ -114,68 +126,99 @@ def serves(g: Geometry, dtype: np.dtype) -> bool:
     return 2 * g.filters <= width and g.channels <= CHANNELS
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """Convolutions with the same filters, worked out as far as shapes decide.
+
+    Attributes
+    ----------
+    loops : list of (known, work, chunks, tasks)
+        Those whose sizes the compiler knows to be the same have one loop in common; its tasks are
+        rows of a Geometry, a Window, Places, a Plan, and where weights and chunks begin.
+    vectors : int
+        Of filters.
+    sizes : ndarray, shape (7,)
+        Filters, those of a vector, and those and the channels of a group; and in the weight the
+        steps from a group, a filter and a channel to the next.
+    taps : ndarray, shape (taps, 3)
+        Of each tap its place in the weight, that in the packed weight, and there the step from a
+        vector to the next.
+    packed : int
+        Values of the packed weight: for each convolution (vectors, taps, channels, lanes).
+    """
+
+    loops: list[tuple[np.ndarray, int, int, np.ndarray]]
+    vectors: int
+    sizes: np.ndarray
+    taps: np.ndarray
+    packed: int
+
+
+def job_of(phases: list[Phase], square: int, transposed: bool, dtype: np.dtype) -> Job:
+    """Work out convolutions that filters of KH * KW = square values do."""
+    tasks: dict[np.dtype, list[list[int]]] = {}
+    chunks: collections.Counter[np.dtype] = collections.Counter()
+    work: collections.Counter[np.dtype] = collections.Counter()
+    taps, packed = [], 0
+    for g, places, numbers in phases:
+        plan, window, known = _plan(g, dtype)
+        row = [*g, *window, *places, *plan, packed, chunks[known]]
+        tasks.setdefault(known, []).append(row)
+        chunks[known] += g.N * plan.blocks * plan.parts
+        work[known] += g.pixels * g.taps * g.F
+        step, tap = g.taps * lanes(dtype), g.channels * lanes(dtype)
+        taps += [(number, packed + i * tap, step) for i, number in enumerate(numbers.tolist())]
+        packed += plan.vectors * step
+    steps = (square, g.filters * square) if transposed else (g.channels * square, square)
+    sizes = (g.F, plan.step, g.filters, g.channels, g.filters * g.channels * square, *steps)
+    return Job(
+        [(np.empty(0, known), work[known], chunks[known], numbers_of(tasks[known]))
+         for known in tasks],
+        plan.vectors, np.array(sizes), np.array(taps), packed,
+    )  # fmt: skip
+
+
 def convolve(
+    job: Job,
     x: np.ndarray,
     weight: np.ndarray,
-    taps: np.ndarray,
-    transposed: bool,
     bias: np.ndarray | None,
-    g: Geometry,
-    places: Places,
     out: np.ndarray,
     other: np.ndarray,
     relu: int,
 ) -> None:
-    """Write the convolution of x, in channels-last order, to places in out, and finish it.
+    """Write the convolutions of x, in channels-last order, to their places in out, and finish them.
 
     Parameters
     ----------
+    job : Job
     x : ndarray, shape (N * H * W * C,)
     weight : ndarray, shape (F, C/groups, KH, KW)
-    taps : ndarray of intp
-        Which taps, counted over (KH, KW).
-    transposed : bool
-        Filters become channels and channels filters, as the gradient with respect to x needs.
     bias : ndarray, shape (F,), or None
-    g : Geometry
-    places : Places
     out : ndarray, shape (N * H * W * F,)
     other : ndarray, shape (N * F * H * W,) or (0,)
         Is added, if there is any.
     relu : int
         Whether a relu follows.
     """
-    plan, window, known = _plan(g, x.dtype)
-    biases = np.zeros(plan.vectors * lanes(x.dtype), x.dtype)
+    biases = np.zeros(job.vectors * lanes(x.dtype), x.dtype)
     if bias is not None:
-        biases[: g.F] = bias
-    _convolve_loop.launch(
-        g.pixels * g.taps * g.F,
-        known,
-        x,
-        _pack(weight, taps, transposed, g, plan),
-        biases,
-        other,
-        relu,
-        g,
-        window,
-        places,
-        plan,
-        out,
-    )
+        biases[: bias.size] = bias
+    packed = _pack(weight, job)
+    for known, work, chunks, tasks in job.loops:
+        _convolve_loop.launch(work, known, chunks, x, packed, biases, other, relu, tasks, out)
 
 
-@remembered
-def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray]:
+def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.dtype]:
     """Cut the work by its shape alone, and say what the compiler must know."""
     width = lanes(dtype)
-    channels, filters = in_vectors(g, width)
+    channels, filters, groups = in_vectors(g, width)
     taps = divisor(g.KW, PRODUCTS // channels)
     height = min(
         (height for height in HEIGHTS if height <= g.OW and fits(g, height)),
         key=lambda height: strips_in(g.OW, height) * (max(height, 4) + 1),
     )
-    step = filters_in(g, width)
+    step = groups * filters
     vectors = chunks_of(g.F, step)
     blocks = blocks_of(g)
     parts = min(vectors, chunks_of(CHUNKS, g.N * blocks))
@@ -184,20 +227,18 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray]:
         height, strips_in(g.OW, height), vectors, step, g.KW // taps, taps,
         g.channels // (window.planes * channels), blocks, parts,
     )  # fmt: skip
-    return plan, window, sizes(
+    known = sizes(
         outputs=height, pixels=window.pixels, rows=1, taps=taps, stride=g.stride_w,
-        dilation=g.dilation_w, channels=channels, filters=filters,
+        dilation=g.dilation_w, channels=channels, filters=filters, groups=groups,
     )  # fmt: skip
+    return plan, window, known.dtype
 
 
-def in_vectors(g: Geometry, width: int) -> tuple[int, int]:
-    """Return how many channels and filters of a group the lanes of a vector have to do with."""
-    return (1, width) if g.filters % width == 0 else (g.channels, g.filters)
-
-
-def filters_in(g: Geometry, width: int) -> int:
-    """Return how many lanes of a vector have a filter: those of whole groups, if it has several."""
-    return width // g.filters * g.filters if g.filters < width else width
+def in_vectors(g: Geometry, width: int) -> tuple[int, int, int]:
+    """Return how many channels and filters of a group a vector has to do with, and of how many."""
+    if g.filters % width == 0:
+        return 1, width, 1
+    return g.channels, g.filters, min(width // g.filters, g.groups)
 
 
 def divisor(number: int, most: int) -> int:
@@ -224,58 +265,75 @@ def window_of(g: Geometry, outputs: int, vectors: int, dtype: np.dtype) -> Windo
     ring = (g.KH - 1) * g.dilation_h + 1
     held = max(min(WINDOW_BYTES // (ring * row * dtype.itemsize), vectors), 1)
     share = g.filters // width if alone else 1
-    group = g.channels if alone else g.channels * (width // g.filters)
+    _, _, groups = in_vectors(g, width)
     planes = g.channels // width if alone else 1
-    return Window(pixels, planes, pixels * width, row, ring, ring * row, group, share, held)
+    return Window(
+        pixels, planes, pixels * width, row, ring, ring * row, groups * g.channels, share, held
+    )
 
 
-def _pack(
-    weight: np.ndarray, taps: np.ndarray, transposed: bool, g: Geometry, plan: Plan
-) -> np.ndarray:
-    """Bring the weight to the order of the loops: (vectors, taps, channels, lanes)."""
-    square = weight[0, 0].size
-    steps = (square, g.filters * square) if transposed else (g.channels * square, square)
-    size = plan.vectors * g.taps * lanes(weight.dtype)
+def _pack(weight: np.ndarray, job: Job) -> np.ndarray:
+    """Bring the weight to the order of the loops."""
 
     def pack(empty: Empty) -> np.ndarray:
-        packed = aligned(size, weight.dtype, empty)
+        packed = aligned(job.packed, weight.dtype, empty)
         values = np.ascontiguousarray(weight).reshape(-1)
-        group_step = g.filters * g.channels * square
-        _pack_loop.launch(size, values, g, plan.step, group_step, *steps, taps, packed)
+        _pack_loop.launch(job.packed, values, job.vectors, job.sizes, job.taps, packed)
         return packed
 
-    return prepared(weight, ("lanes", g.groups, taps.tobytes(), transposed), pack)
+    how = "lanes", job.packed, job.sizes.tobytes(), job.taps.tobytes()
+    return prepared(weight, how, pack)
 
 
 @kernel
-def _pack_loop(weight, g, step, group_step, filter_step, channel_step, taps, packed):
-    size = g.taps * lanes_of(packed)  # of one vector of filters
-    for v in prange(packed.size // size):
-        for lane in range(lanes_of(packed)):
-            f, to = v * step + lane, v * size + lane
-            at = f // g.filters * group_step + f % g.filters * filter_step
-            for tap in taps:
-                for c in range(g.channels):
-                    inside = lane < step and f < g.F
-                    packed[to] = weight[at + tap + c * channel_step] if inside else 0
-                    to += lanes_of(packed)
+def _pack_loop(weight, vectors, sizes, taps, packed):
+    for v in prange(vectors):
+        _pack_vector(weight, sizes, taps, v, packed)
+
+
+@body
+def _pack_vector(weight, sizes, taps, v, packed):
+    """Pack one vector of filters, with zeros for those it has too few."""
+    F, step, filters, channels = sizes[0], sizes[1], sizes[2], sizes[3]
+    for lane in range(lanes_of(packed)):
+        f = v * step + lane
+        at = f // filters * sizes[4] + f % filters * sizes[5]
+        inside = lane < step and f < F
+        for tap in range(len(taps)):
+            to = taps[tap, 1] + v * taps[tap, 2] + lane
+            for c in range(channels):
+                packed[to] = weight[at + taps[tap, 0] + c * sizes[6]] if inside else 0
+                to += lanes_of(packed)
 
 
 @kernel
-def _convolve_loop(known, x, weight, bias, other, relu, g, window, places, plan, out):
-    for chunk in prange(g.N * plan.blocks * plan.parts):
-        n, block = chunk // (plan.blocks * plan.parts), chunk // plan.parts % plan.blocks
-        rows = chunk_bounds(block, plan.blocks, g.OH)
-        vectors = chunk_bounds(chunk % plan.parts, plan.parts, plan.vectors)
-        values = aligned_empty(window.held * window.vector, x)
-        for strip in range(plan.row_strips):
-            ow = strip_start(strip, plan.height, g.OW)
-            for v in range(vectors[0], vectors[1], window.held):
-                held = v, min(v + window.held, vectors[1])
-                _follow_strip(
-                    tile_outputs(known, out), known, x, weight, bias, other, relu, g, window,
-                    places, plan, n, rows, ow, held, values, out,
-                )  # fmt: skip
+def _convolve_loop(known, chunks, x, weight, bias, other, relu, tasks, out):
+    for chunk in prange(chunks):
+        _convolve_chunk(known, x, weight, bias, other, relu, tasks, chunk, out)
+
+
+@body
+def _convolve_chunk(known, x, weight, bias, other, relu, tasks, chunk, out):
+    """Find the task of a chunk, and run through its strips and vectors."""
+    number = len(tasks) - 1
+    while tasks[number, _REST + 1] > chunk:
+        number -= 1
+    row = tuple_of(tasks[number], _TASK)
+    g, window = Geometry(*row[:_WINDOW]), Window(*row[_WINDOW:_PLACES])
+    places, plan = Places(*row[_PLACES:_PLAN]), Plan(*row[_PLAN:_REST])
+    weights, chunk = weight[row[_REST] :], chunk - row[_REST + 1]
+    n, block = chunk // (plan.blocks * plan.parts), chunk // plan.parts % plan.blocks
+    rows = chunk_bounds(block, plan.blocks, g.OH)
+    vectors = chunk_bounds(chunk % plan.parts, plan.parts, plan.vectors)
+    values = aligned_empty(window.held * window.vector, x)
+    for strip in range(plan.row_strips):
+        ow = strip_start(strip, plan.height, g.OW)
+        for v in range(vectors[0], vectors[1], window.held):
+            held = v, min(v + window.held, vectors[1])
+            _follow_strip(
+                tile_outputs(known, out), known, x, weights, bias, other, relu, g, window,
+                places, plan, n, rows, ow, held, values, out,
+            )  # fmt: skip
 
 
 @body

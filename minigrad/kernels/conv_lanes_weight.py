@@ -34,7 +34,6 @@ from minigrad.kernels.conv_lanes import (
     Window,
     blocks_of,
     divisor,
-    filters_in,
     fits,
     in_vectors,
     take_rows,
@@ -106,14 +105,14 @@ def grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
 def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray, np.ndarray]:
     """Cut the work by its shape alone, and say what the compiler must know."""
     width = lanes(dtype)
-    channels, filters = in_vectors(g, width)
+    channels, filters, groups = in_vectors(g, width)
     taps = divisor(g.KW, SUMS // channels)
     rows = divisor(g.KH, SUMS // (taps * channels))
     height = min(
         (height for height in range(1, min(HEIGHT, g.OW) + 1) if fits(g, height)),
         key=lambda height: g.OW // height * (height + 2) + g.OW % height * 6,
     )
-    step = filters_in(g, width)
+    step = groups * filters
     vectors, tile = chunks_of(g.F, step), rows * taps * channels * width
     tiles = g.taps * width // tile
     blocks = blocks_of(g)
@@ -127,7 +126,7 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray, np.nd
     )  # fmt: skip
     strip = sizes(
         outputs=height, pixels=window.pixels, rows=rows, taps=taps, stride=g.stride_w,
-        dilation=g.dilation_w, channels=channels, filters=filters,
+        dilation=g.dilation_w, channels=channels, filters=filters, groups=groups,
     )  # fmt: skip
     return plan, window, strip, alone(strip) if plan.rest else strip
 
