@@ -70,8 +70,10 @@ from minigrad.kernels.winograd_tiles import (
     write_rows,
 )
 
-# Patches and sums of a block of tiles should stay in the second cache.
-BLOCK_BYTES = 768 * 1024
+# Patches and sums of a block of tiles should stay in the second cache, beside the filters. They take
+# more of it where else a block had less than so many tiles: all filters are read for each block.
+BLOCK_BYTES, MOST_BYTES = 768 * 1024, 1280 * 1024
+BLOCK_TILES = 2 * LOW
 
 # Blocks come in multiples of this, so that threads have the same number of them.
 CHUNKS = 8
@@ -205,7 +207,8 @@ def _plan(g: Geometry, outputs: int) -> Plan:
     image_rows, row_tiles = chunks_of(g.OH, outputs), chunks_of(g.OW, outputs)
     rows = g.N * image_rows
     vectors = whole_vectors(g.F, np.dtype(np.float32))
-    tiles = BLOCK_BYTES // (patch * patch * 4 * (g.C + min(vectors, VECTORS) * width))
+    tile_bytes = patch * patch * 4 * (g.C + min(vectors, VECTORS) * width)
+    tiles = max(BLOCK_BYTES // tile_bytes, min(MOST_BYTES // tile_bytes, BLOCK_TILES))
     most = max(tiles // max(row_tiles, 1), 1)
     block = _block_of_rows(rows, row_tiles, most, vectors)
     _, full = cut_tiles(block * row_tiles)
