@@ -16,10 +16,11 @@ import numpy as np
 # In the order in which one that cannot serve a case hands it on.
 ALGORITHMS = ("winograd", "direct", "im2col", "reference")
 
-# What starting another loop on all threads costs, in products of direct sums; and what the start of
-# winograd's loops does: one for the filters, one for the tiles, with blocks to be filled.
+# What starting another loop on all threads costs, in products of direct sums.
 SECOND_LOOP = 1_000_000
-WINOGRAD_START = 4_000_000
+
+# Values of float32 in the longest vector.
+_VECTOR = 16
 
 # What it costs im2col to add one value to its pixel of grad_x, in products of direct sums.
 PLACING = 32
@@ -56,7 +57,7 @@ def serves(algorithm: str, case: Case) -> bool:
     )
 
 
-def _whole(size: int, vector: int = 16) -> int:
+def _whole(size: int, vector: int = _VECTOR) -> int:
     """Fill up the last vector of channels or filters."""
     return -(-size // vector) * vector
 
@@ -66,20 +67,32 @@ def direct_cost(N: int, C: int, H: int, W: int, F: int) -> int:
     return 9 * N * C * H * W * _whole(F)
 
 
-def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> int:
+def few_tiles(tiles: int, F: int) -> bool:
+    """Tell whether winograd has fewer tiles than filters, and filters for pairs of vectors."""
+    return 0 < tiles <= F and _VECTOR < F
+
+
+def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> float:
     """Estimate how long winograd takes for H x W pixels in tiles of so many outputs, squared.
 
     The unit is a product of direct sums. For each point there are the products of tiles, channels
     and filters, and three transforms, by whole vectors. What tiles do outside of the image is in
-    vain. Filters are summed by pairs of vectors; one without a fellow takes half as long again,
-    for it waits for what it loads.
+    vain. Filters go out to memory and come back; they are summed by pairs of vectors, and one
+    without a fellow takes half as long again, for it waits for what it loads.
+
+    With few tiles the patches go out to memory. Filters are made again for each 64 tiles, in the
+    second cache, and products have all they need in the first.
     """
     points = (outputs + 2) ** 2
     tiles = N * -(-H // outputs) * -(-W // outputs)
     filters = _whole(F)
-    summed = filters + (filters // 16 % 2) * 8
-    vectors = tiles * (12 * _whole(C) + 10 * filters)
-    return points * (tiles * C * summed + vectors + 12 * C * filters) + WINOGRAD_START
+    vectors = 8 * tiles * (_whole(C) + filters)
+    if few_tiles(tiles, F):
+        work = 0.8 * tiles * C * filters + 1.5 * vectors + 12 * C * filters * -(-tiles // 64)
+    else:
+        summed = filters + filters // _VECTOR % 2 * _VECTOR // 2
+        work = tiles * C * summed + vectors + 30 * C * filters
+    return points * work + SECOND_LOOP
 
 
 @functools.lru_cache(maxsize=1024)

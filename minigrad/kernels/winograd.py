@@ -52,7 +52,7 @@ from minigrad.kernels._simd import (
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_choice import winograd_outputs
+from minigrad.kernels.conv_choice import few_tiles, winograd_outputs
 from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import aligned
@@ -70,8 +70,8 @@ from minigrad.kernels.winograd_tiles import (
     write_rows,
 )
 
-# Patches and sums of a block of tiles should stay in the second cache, beside the filters. They take
-# more of it where else a block had less than so many tiles: all filters are read for each block.
+# Patches and sums of a block of tiles should stay in the second cache, beside the filters. They
+# take more of it where else a block had less than so many tiles: each block reads all filters.
 BLOCK_BYTES, MOST_BYTES = 768 * 1024, 1280 * 1024
 BLOCK_TILES = 2 * LOW
 
@@ -194,9 +194,8 @@ def _filters(weight: np.ndarray, g: Geometry, taps: Taps, plan: Plan) -> np.ndar
 
 
 def _few_tiles(g: Geometry, outputs: int) -> bool:
-    """Tell whether there are fewer tiles than filters, and filters for pairs of vectors."""
-    tiles = g.N * chunks_of(g.OH, outputs) * chunks_of(g.OW, outputs)
-    return 0 < tiles <= g.F and lanes(np.float32) < g.F
+    """Tell whether filters outnumber tiles."""
+    return few_tiles(g.N * chunks_of(g.OH, outputs) * chunks_of(g.OW, outputs), g.F)
 
 
 @remembered
