@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minigrad.kernels._bits import tile_keep_positive
-from minigrad.kernels._columns import sum_differences, sum_moments, sum_squares
+from minigrad.kernels._columns import sum_differences, sum_moments
 from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import body, kernel
 from minigrad.kernels._runs import add_run, aligned_empty, copy_run, zero_run
@@ -245,8 +245,8 @@ def test_columns_are_summed_where_they_are_marked(dtype, marked):
     marks = rng.integers(0, 2, grad_out.shape) if marked else np.ones(grad_out.shape, int)
     mask = np.packbits(marks.ravel(), bitorder="little") if marked else np.empty(0, np.uint8)
     sums, squares, total, moment = np.full((4, 80), np.nan, dtype)
-    sum_differences(x.ravel(), pivot, sums)
-    sum_squares(x.ravel(), pivot, squares)
+    sum_differences(x.ravel(), pivot, False, sums)
+    sum_differences(x.ravel(), pivot, True, squares)
     sum_moments(grad_out.ravel(), x.ravel(), mask, pivot, total, moment)
     np.testing.assert_array_equal(sums, (x - pivot).sum(0))
     np.testing.assert_array_equal(squares, ((x - pivot) ** 2).sum(0))
