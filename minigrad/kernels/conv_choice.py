@@ -25,6 +25,9 @@ _VECTOR = 16
 # What it costs im2col to add one value to its pixel of grad_x, in products of direct sums.
 PLACING = 32
 
+# And what each run of neighbouring values costs besides: where it begins, and a loop of few steps.
+RUN = 800
+
 Shape = tuple[int, ...]
 
 
@@ -139,8 +142,9 @@ def _pays_for_im2col(case: Case) -> bool:
     F, C, KH, KW = case.weight_shape
     vector = 64 // case.dtype.itemsize  # values in the longest vector
     values = C * KH * KW
+    runs = KH if case.dilation[1] == 1 else KH * KW
     direct = F * _whole(C, vector) * KH * KW
-    return F * _whole(values, vector) + PLACING * values < direct
+    return F * _whole(values, vector) + PLACING * values + RUN * runs < direct
 
 
 TABLE = (
