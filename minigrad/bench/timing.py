@@ -16,6 +16,10 @@ LEAST_SAMPLE = 0.004
 # Threads of a pool spin for milliseconds after a loop, on the cores the next contender needs.
 SETTLE = 0.004
 
+# Before a call of fewer seconds comes another one that is not timed. The threads of a contender
+# sleep while the others take their turns, and of two that wake the system may begin with one.
+WARM_BELOW = 0.05
+
 # Six rounds are the fewest that can show a difference with 95 % confidence.
 LEAST_ROUNDS, MOST_ROUNDS = 6, 25
 
@@ -102,17 +106,17 @@ def interleave(
     turns = list(contenders.items())
     with _without_collector():
         timings = {name: Timing([]) for name, _ in turns}
-        calls = {name: _calls_in_a_sample(call, clock) for name, call in turns}
-        # Calls that make a sample one by one begin with cold threads and caches; all of a case or
-        # none, for contenders either side of that length are compared.
-        warmed = len(turns) > 1 and max(calls.values()) > 1
+        found = {name: _calls_in_a_sample(call, clock) for name, call in turns}
+        calls = {name: count for name, (count, _) in found.items()}
+        shortest = min(seconds for _, seconds in found.values())
+        warmed = len(turns) > 1 and shortest < WARM_BELOW  # all of a case or none
         start, done = clock(), 0
         while not _enough(done, rounds, clock() - start, seconds):
             shift = done % len(turns)
             for name, call in turns[shift:] + turns[:shift]:
                 sleep(SETTLE)
                 if warmed:
-                    call()  # its threads are awake and its data in the cache, as in a long run
+                    call()  # threads are awake and data in the cache, as in a long run
                 timings[name].samples.append(_time(call, calls[name], clock))
             done += 1
     return timings
@@ -124,13 +128,13 @@ def _enough(done: int, rounds: int | None, elapsed: float, seconds: float) -> bo
     return done >= MOST_ROUNDS or (done >= LEAST_ROUNDS and elapsed >= seconds)
 
 
-def _calls_in_a_sample(call: Callable[[], Any], clock: Callable[[], float]) -> int:
-    """Warm a contender up, and find how many of its calls make a sample long enough."""
+def _calls_in_a_sample(call: Callable[[], Any], clock: Callable[[], float]) -> tuple[int, float]:
+    """Warm a contender up; find how many of its calls make a sample, and the seconds of one."""
     calls = 1
     while True:
         seconds = _time(call, calls, clock) * calls
         if seconds >= LEAST_SAMPLE or calls >= 1_000_000:
-            return calls
+            return calls, seconds / calls
         # At most ten times as many: the first of these calls are not yet at full speed.
         calls = max(
             calls + 1, min(10 * calls, int(1.2 * calls * LEAST_SAMPLE / max(seconds, 1e-9)))

@@ -53,16 +53,16 @@ def test_a_short_call_is_repeated_until_a_sample_is_long_enough():
     assert clock.calls.count("a") > 2 * 300
 
 
-def test_a_warm_call_goes_before_the_samples_of_all_or_of_none():
-    """A contender whose calls are long enough alone is no colder than its rival."""
+@pytest.mark.parametrize(
+    ("seconds", "other", "calls"), [(5e-3, 3e-3, 2), (8e-2, 4e-2, 2), (8e-2, 6e-2, 1)]
+)
+def test_a_warm_call_goes_before_the_samples_of_all_or_of_none(seconds, other, calls):
+    """A contender is no colder than its rival, and a long call stays alone."""
     clock = Clock()
-    times(
-        clock, {"long": clock.worker("long", 5e-3), "short": clock.worker("short", 3e-3)}, rounds=3
-    )
-    assert clock.calls.count("long") == 1 + 3 * 2
-    clock = Clock()
-    times(clock, {"long": clock.worker("long", 5e-3), "slow": clock.worker("slow", 8e-3)}, rounds=3)
-    assert clock.calls.count("long") == 1 + 3
+    works = {"a": clock.worker("a", seconds), "b": clock.worker("b", other)}
+    found = times(clock, works, rounds=3)
+    assert clock.calls.count("a") == 1 + 3 * calls
+    assert len(found["a"].samples) == 3
 
 
 def test_a_slow_first_call_is_no_sample():
