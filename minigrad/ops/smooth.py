@@ -224,9 +224,12 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _order(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
-    """Return how axes are exchanged so that some come last, the shape then, with the last ones
-    made one and the others too, and how they are exchanged back."""
+def _rows_of(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
+    """Say how an array becomes a matrix whose rows run along some axes.
+
+    Returns the order of axes that brings these last, the shape in that order, the shape (R, C) of
+    the matrix, and the order that leads back.
+    """
     order = (*(axis for axis in range(len(shape)) if axis not in axes), *axes)
     there = tuple([shape[axis] for axis in order])
     kept = len(shape) - len(axes)
@@ -239,7 +242,7 @@ def _along(kernel: Callable[..., np.ndarray], axes: tuple[int, ...], *arrays: np
 
     The result has the memory order of the first.
     """
-    order, there, rows, back = _order(arrays[0].shape, axes)
+    order, there, rows, back = _rows_of(arrays[0].shape, axes)
     turned = [array.transpose(order) for array in arrays]
     result = kernel(*[array.reshape(rows) for array in turned]).reshape(there).transpose(back)
     if not turned[0].flags.c_contiguous:

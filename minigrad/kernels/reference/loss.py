@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from minigrad.kernels.reference.softmax import shifted
+
 
 def softmax_cross_entropy_forward(
     logits: np.ndarray, labels: np.ndarray, base: np.ndarray, hit: np.ndarray
@@ -27,12 +29,11 @@ def softmax_cross_entropy_forward(
     losses : ndarray, shape (R,)
     probabilities : ndarray, shape (R, C)
     """
-    peak = logits.real.max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # rows that hold Inf, see softmax.py
-        shifted = logits - peak
-        exponentials = np.exp(shifted)
-        total = exponentials.sum(axis=1, keepdims=True)
-        surprise = np.log(total) - shifted  # -log p
+    x = shifted(logits)
+    exponentials = np.exp(x)
+    total = exponentials.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # a class of no weight may have an infinite -log p
+        surprise = np.log(total) - x  # -log p
         losses = hit[labels] * surprise[np.arange(len(labels)), labels]
         for c in np.flatnonzero(base):  # a class of no weight adds 0, also where log p is -Inf
             losses += base[c] * surprise[:, c]

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def _shifted(x: np.ndarray) -> np.ndarray:
+def shifted(x: np.ndarray) -> np.ndarray:
     """Each row minus its largest entry.
 
     Where that is infinite the result is NaN, as it should be: there is no distribution over
@@ -24,7 +24,7 @@ def softmax_forward(x: np.ndarray) -> np.ndarray:
     -------
     p : ndarray, shape (R, C)
     """
-    exponentials = np.exp(_shifted(x))
+    exponentials = np.exp(shifted(x))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
@@ -54,7 +54,7 @@ def log_softmax_forward(x: np.ndarray) -> np.ndarray:
     -------
     y : ndarray, shape (R, C)
     """
-    logits = _shifted(x)
+    logits = shifted(x)
     with np.errstate(divide="ignore"):  # the sum of a row of nothing is 0
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
