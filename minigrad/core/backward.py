@@ -193,9 +193,12 @@ _HELD_ONCE = sys.getrefcount(_one_sum.value)
 def _private(total: _Sum) -> np.ndarray:
     """The array of a sum if nobody else can reach it, else a copy of it.
 
-    What came down may be the cotangent itself, a saved array, or the gradient of another leaf.
+    What came down may be the cotangent itself, a saved array, or the gradient of another leaf. The
+    sum lets go of what it copied: the last of the leaves that share an array keeps it.
     """
-    return total.value if _unshared(total) else total.value.copy(order="K")
+    if not _unshared(total):
+        total.value = total.value.copy(order="K")
+    return total.value
 
 
 def _unshared(total: _Sum) -> bool:
@@ -203,7 +206,8 @@ def _unshared(total: _Sum) -> bool:
 
     An operation forgets a gradient that it made; one that it handed on, or keeps, is held by
     somebody else too, or is a view of an array that is. One that runs backwards through memory is
-    copied as well: others, torch among them, take no negative strides.
+    copied as well: others, torch among them, take no negative strides. So is a part of an array,
+    which would keep the whole of it alive.
     """
     if sys.getrefcount(total.value) > _HELD_ONCE or not total.value.flags.writeable:
         return False
@@ -216,6 +220,8 @@ def _unshared(total: _Sum) -> bool:
         array = array.base
         if not isinstance(array, np.ndarray):
             return getattr(array, "lent_once", False)  # memory from elsewhere: its lender knows
+        if array.size > total.value.size:
+            return False
     return True
 
 

@@ -193,9 +193,12 @@ def test_a_gradient_that_nobody_else_can_reach_is_not_copied():
     assert Keeping.kept() is x.grad
 
 
+SHAPE = (2, 16, 64, 64)  # large enough for the pool to lend the memory
+
+
 def test_a_large_gradient_that_nobody_else_can_reach_is_not_copied(monkeypatch):
     """Its memory is lent by a pool, as that of what kernels make."""
-    shape, made, backward = (2, 16, 64, 64), [], kernels.relu_backward
+    made, backward = [], kernels.relu_backward
 
     def noted(*args):
         grad_x = backward(*args)
@@ -203,11 +206,83 @@ def test_a_large_gradient_that_nobody_else_can_reach_is_not_copied(monkeypatch):
         return grad_x
 
     monkeypatch.setattr(kernels, "relu_backward", noted)
-    x = leaf(np.ones(shape))
+    x = leaf(np.ones(SHAPE))
     y = mg.relu(x)
-    y.backward(np.ones(shape), retain_graph=True)
-    (grad,) = mg.grad(y, [x], np.ones(shape))
+    y.backward(np.ones(SHAPE), retain_graph=True)
+    (grad,) = mg.grad(y, [x], np.ones(SHAPE))
     assert made == [array.__array_interface__["data"] for array in (x.grad, grad)]
+
+
+@pytest.mark.parametrize("wanted", ["abhc", "bhca", "hcab", "cabh"])
+def test_the_last_to_share_a_gradient_keeps_it_and_no_two_share_memory(wanted, monkeypatch):
+    made, backward = [], kernels.relu_backward
+
+    def noted(*args):
+        grad_x = backward(*args)
+        made.append(grad_x.__array_interface__["data"])
+        return grad_x
+
+    monkeypatch.setattr(kernels, "relu_backward", noted)
+    leaves = {name: leaf(np.ones(SHAPE)) for name in "ab"} | {"c": leaf(np.ones((32, 64, 64)))}
+    h = leaves["a"] + mg.reshape(leaves["c"], SHAPE)  # c receives a view
+    inputs = [(leaves | {"h": h})[name] for name in wanted]
+    w = np.random.default_rng(0).standard_normal(SHAPE)
+    before = w.copy()
+    grads = mg.grad(mg.relu(h + leaves["b"]), inputs, w)
+    np.testing.assert_array_equal(w, before)
+    assert not any(np.shares_memory(a, b) for a, b in itertools.combinations((w, *grads), 2))
+    for grad in grads:
+        np.testing.assert_array_equal(grad.reshape(-1), w.reshape(-1))
+        grad[:] = 7  # all are writable
+    assert grads[-1].__array_interface__["data"] == made[0]
+
+
+def test_gradients_that_are_shared_stay_apart_over_two_passes():
+    a, b, c = (leaf(np.ones(SHAPE)) for _ in range(3))
+    h = a + b
+    h.retain_grad()
+    y = mg.relu(h + c)
+    w = np.random.default_rng(0).standard_normal(SHAPE)
+    for count in 1, 2:
+        y.backward(w, retain_graph=True)
+        arrays = w, a.grad, b.grad, c.grad, h.grad
+        assert not any(np.shares_memory(one, two) for one, two in itertools.combinations(arrays, 2))
+        for grad in arrays[1:]:
+            np.testing.assert_array_equal(grad, count * w)
+
+
+@pytest.mark.parametrize("keeper", range(3))
+def test_a_shared_gradient_that_a_hook_keeps_is_handed_to_nobody(keeper):
+    leaves, kept = [leaf(np.ones(SHAPE)) for _ in range(3)], []
+    leaves[keeper].register_hook(kept.append)
+    a, b, c = leaves
+    mg.relu(a + b + c).backward(np.ones(SHAPE))
+    arrays = *kept, *(x.grad for x in leaves)
+    assert len(kept) == 1
+    assert not any(np.shares_memory(one, two) for one, two in itertools.combinations(arrays, 2))
+
+
+def test_a_cotangent_is_handed_to_nobody_even_if_its_giver_forgets_it():
+    a, b = leaf(np.ones(6)), leaf(np.ones((2, 3)))
+    y, gone = mg.reshape(a, (2, 3)) + b, []
+
+    def cotangent():
+        whole = np.ones(12)
+        gone.append(weakref.ref(whole))
+        return whole[6:].reshape(2, 3)
+
+    y.backward(cotangent())
+    assert gone[0]() is None  # a view of it would keep it alive
+    assert not np.shares_memory(a.grad, b.grad)
+
+
+def test_a_part_of_a_gradient_does_not_keep_the_whole_of_it_alive():
+    a, b = leaf(np.ones(3)), leaf(np.ones(1000))
+    mg.concat([a, b]).backward(np.ones(1003))
+    (mg.concat([a, b]) * 2).backward(np.ones(1003))
+    grads = mg.grad(mg.concat([b, a]) * 2, [b, a], np.ones(1003))
+    for grad in (a.grad, b.grad, *grads):
+        assert grad.base is None or grad.base.size == grad.size
 
 
 def test_the_gradients_of_one_input_asked_for_twice_are_two_arrays():
