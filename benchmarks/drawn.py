@@ -151,7 +151,7 @@ def make(name: str, rival: Torch | None) -> Case:
     def work(draw: Draw) -> Work:
         made = case.work(lambda rng, shape: draw(rng, shape).astype(dtype or "float32"))
         if CHANNELS_LAST in made.contenders:
-            del made.contenders[DEFAULT]
+            made.contenders.pop(DEFAULT, None)
         return made
 
     return dataclasses.replace(case, work=work, small=work if case.small else None)

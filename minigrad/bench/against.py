@@ -63,7 +63,10 @@ class Torch:
         return {name: make(*given) for name, given in self.tensors(*arrays).items()}
 
     def conv(self, name: str, conv: Conv, x: Any, weight: Any, grad_out: Any) -> Contenders:
-        """A convolution, or one of its gradients alone."""
+        """A convolution, or one of its gradients alone, in the layout that torch is faster in.
+
+        The other one takes it 1.2 to 1.8 times as long, a quarter of the time of all kernels.
+        """
         convolution = self.torch.nn.functional.conv2d
         backward = self.torch.ops.aten.convolution_backward
         settings = (conv.stride, conv.padding, conv.dilation)
@@ -76,7 +79,8 @@ class Torch:
                 grad_out, x, weight, None, *settings, False, [0, 0], conv.groups, mask
             )
 
-        return self.both(make, x, weight, grad_out)
+        given = self._copies(self.torch.channels_last, (x, weight, grad_out))
+        return {CHANNELS_LAST: make(*given)}
 
     def batch_norm(
         self, name: str, x: Any, other: Any, weight: Any, bias: Any, grad_out: Any

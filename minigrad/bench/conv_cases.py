@@ -22,8 +22,9 @@ __all__ = ["ALGORITHMS", "PRODUCTS", "algorithms_case", "conv_case"]
 PRODUCTS = ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight")
 ALGORITHMS = tuple(f"{name}_algorithms" for name in PRODUCTS)
 
-# The twins take their time, so they compute some images, or the weights of some filters.
-_SOME_IMAGES, _SOME_FILTERS = 2, 8
+# The twins take their time, so they compute some images, or the weights of some filters, and of
+# these for some channels.
+_SOME_IMAGES, _SOME_FILTERS, _SOME_CHANNELS = 2, 8, 16
 
 
 class Rival(Protocol):
@@ -70,8 +71,8 @@ def _case(
         found: Contenders = {_told(a): _by(a, kernel, args) for a in algorithms}
         if rival is not None:
             found |= rival.conv(kernel, conv, x, weight, grad_out)
-        some = _some(kernel, conv)
-        few = _arguments(kernel, *_reduced(kernel, conv, x, weight, grad_out, some))
+        reduced, some = _reduced(kernel, conv, x, weight, grad_out)
+        few = _arguments(kernel, *reduced)
         return Work(found, lambda: twin(kernel, *few), lambda result: [result[0][some]])
 
     return Case(
@@ -102,23 +103,28 @@ def _arguments(kernel: str, conv: Conv, x: Any, weight: Any, grad_out: Any) -> t
     }[kernel]
 
 
-def _some(kernel: str, conv: Conv) -> list[int]:
-    """Which images, or filters, of the result are checked: the first ones and the last ones.
-
-    An image of the result depends on that image alone, the gradient of a filter on its channel of
-    grad_out. Groups of filters see different channels of x, so all of them are computed.
-    """
-    filters = kernel == "conv2d_grad_weight"
-    total, wanted = (conv.F, _SOME_FILTERS) if filters else (conv.N, _SOME_IMAGES)
-    if total <= wanted or (filters and conv.groups > 1):
-        return list(range(total))
-    return [*range(wanted // 2), *range(total - wanted // 2, total)]
-
-
 def _reduced(
-    kernel: str, conv: Conv, x: Any, weight: Any, grad_out: Any, some: list[int]
-) -> tuple[Conv, Any, Any, Any]:
-    """The case that computes these entries alone."""
-    if kernel == "conv2d_grad_weight":
-        return dataclasses.replace(conv, F=len(some)), x, weight, grad_out[:, some]
-    return dataclasses.replace(conv, N=len(some)), x[some], weight, grad_out[some]
+    kernel: str, conv: Conv, x: Any, weight: Any, grad_out: Any
+) -> tuple[tuple[Conv, Any, Any, Any], tuple[Any, ...]]:
+    """A case that is some of this one, and which entries of the result it computes.
+
+    An image of the result depends on that image alone, the gradient of a weight on its channel of
+    grad_out and its channel of x. Groups of filters see different channels of x, so all of them
+    are computed.
+    """
+    if kernel != "conv2d_grad_weight":
+        images = _spread(conv.N, _SOME_IMAGES)
+        few = dataclasses.replace(conv, N=len(images))
+        return (few, x[images], weight, grad_out[images]), (images,)
+    if conv.groups > 1:
+        return (conv, x, weight, grad_out), (slice(None),)
+    filters, channels = _spread(conv.F, _SOME_FILTERS), _spread(conv.C, _SOME_CHANNELS)
+    few = dataclasses.replace(conv, F=len(filters), C=len(channels))
+    return (few, x[:, channels], weight, grad_out[:, filters]), np.ix_(filters, channels)
+
+
+def _spread(total: int, wanted: int) -> list[int]:
+    """So many indices below the total, evenly spread from the first to the last; or all."""
+    if total <= wanted:
+        return list(range(total))
+    return [i * (total - 1) // (wanted - 1) for i in range(wanted)]

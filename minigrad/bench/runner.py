@@ -5,6 +5,7 @@ import gc
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from minigrad.bench import limits
@@ -24,6 +25,9 @@ __all__ = ["Settings", "run"]
 # Quartiles that lie further apart than this part of the median, in half of the rows, or a peak that
 # moved so much between start and end: something else is using the machine.
 UNSTABLE = 0.10
+
+# Processes that measure memory side by side: they mostly load libraries, and no time is taken.
+_TOGETHER = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +119,12 @@ def run(
 def _row(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
     """Measure one case."""
     work = case.work(normal)
-    firsts = {name: first_call(call) for name, call in work.contenders.items()}
-    verdicts = verify(case, work)
+    firsts, results = {}, {}
+    for name, call in work.contenders.items():
+        firsts[name], computed = first_call(call)
+        results[name] = work.result(computed)
+    verdicts = verify(case, work, results)
+    del results, computed  # or the pool of arrays would miss them
     timings = interleave(work.contenders, seconds, settings.rounds)
     names = list(work.contenders)
     memory = _memory(case, work, settings)
@@ -150,7 +158,9 @@ def _memory(case: Case, work: Work, settings: Settings) -> dict[str, dict[str, i
         return {}
     if case.alone:
         names = [name for name in work.contenders if name != COMPILED]
-        found = {name: peak_alone(case.name, name, settings.threads) for name in names}
+        with ThreadPoolExecutor(_TOGETHER) as processes:
+            pairs = processes.map(lambda n: peak_alone(case.name, n, settings.threads), names)
+            found = dict(zip(names, pairs, strict=True))
         return {n: {"rise": pair[0], "peak": pair[1]} for n, pair in found.items() if pair}
     if case.suite == "kernels":
         return {name: {"rise": peak_rise(call)} for name, call in work.contenders.items()}

@@ -59,9 +59,11 @@ class Timing:
         return (q3 - q1) / self.median if self.median else 0.0
 
 
-def first_call(call: Callable[[], Any]) -> float:
-    """Return the seconds of a contender's first call, which may compile and fill caches."""
-    return _time(call, 1, time.perf_counter)
+def first_call(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a contender's first call, which may compile, and what it computed."""
+    start = time.perf_counter()
+    computed = call()
+    return time.perf_counter() - start, computed
 
 
 @contextmanager

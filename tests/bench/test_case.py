@@ -14,6 +14,7 @@ from minigrad.kernels import conv_choice
 KERNELS = [
     *[f"{name}:4x5x7x6,9x3x3,s2,p1" for name in PRODUCTS],
     *[f"{name}:2x6x8x5,4x3x2,p1,d2,g2" for name in PRODUCTS],
+    *[f"{name}:5x37x4x6,11x3x2,p1" for name in PRODUCTS],  # checked in part, on every axis
     *[f"{name}:4x5x7x6,9x3x3,p1" for name in ALGORITHMS],
     *[f"{name}:3x5x7x6" for name in NAMES if "norm" in name or name.startswith("relu")],
     *[f"{name}:2x5x9x7,3x3,s2,p1" for name in NAMES if "pool" in name],
@@ -182,6 +183,14 @@ def test_one_wrong_entry_among_those_checked_is_enough(name, monkeypatch):
 
     monkeypatch.setattr(kernels, name, wrong)
     assert not verify(case, case.work(normal))["minigrad"].right
+
+
+def test_results_computed_before_are_the_ones_that_are_checked():
+    case = kernel_case("relu_forward", "2x3x4x5")
+    work = case.work(normal)
+    assert verify(case, work, work.results())["minigrad"].right
+    spoilt = {"minigrad": [work.results()["minigrad"][0] + 1]}
+    assert not verify(case, work, spoilt)["minigrad"].right
 
 
 def test_selection_by_name_pattern_and_kind():
