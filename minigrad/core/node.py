@@ -70,7 +70,7 @@ class Node:
     outputs: tuple[tuple[tuple[int, ...], np.dtype], ...]
     hooks: dict[int, list[Any]] | None
     saved: tuple[Any, ...] | None
-    prints: list[int]
+    prints: list[bytes | int]
     line: str
 
     def __init__(self, function: "type[Function]", needs: tuple[bool, ...]) -> None:
