@@ -143,9 +143,12 @@ def implementation(name: str, form: str) -> Callable[..., Any]:
     return getattr(_module(_FAMILY_OF[name], form), name)
 
 
+_Array = np.ndarray  # under a name of its own, for every call looks at all its arguments
+
+
 def _any_complex(arguments: Iterable[Any]) -> bool:
     for argument in arguments:
-        if isinstance(argument, np.ndarray):
+        if isinstance(argument, _Array):
             if argument.dtype.kind == "c":
                 return True
         elif isinstance(argument, _COMPLEX):

@@ -179,9 +179,12 @@ def conv_algorithm(algorithm: str) -> Iterator[None]:
         _local.algorithm = outer
 
 
+_OUTSIDE = nullcontext()
+
+
 def asking(algorithm: str) -> AbstractContextManager[None]:
     """Ask for an algorithm, or with "auto" for nothing: the context outside then decides."""
-    return nullcontext() if algorithm == "auto" else conv_algorithm(algorithm)
+    return _OUTSIDE if algorithm == "auto" else conv_algorithm(algorithm)
 
 
 def in_use() -> str:

@@ -33,8 +33,9 @@ class _Axis(NamedTuple):
     places: np.ndarray
 
 
-def _axis(taps: Taps, step: int, stride: int) -> _Axis:
-    return _Axis(taps.starts, taps.sources * step, taps.weights * stride)
+def _axis(taps: Taps, step: int, stride: int) -> tuple[np.ndarray, ...]:
+    """Return an axis as a plain tuple, whose type a launch knows sooner (see ``_numbers.py``)."""
+    return tuple(_Axis(taps.starts, taps.sources * step, taps.weights * stride))
 
 
 @functools.lru_cache(maxsize=64)
@@ -47,7 +48,7 @@ def _window(
     padding: Pair,
     dilation: Pair,
     back: bool,
-) -> tuple[_Axis, _Axis]:
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """Return what the rows and the columns of the output look at, or ``back``, of the input."""
     geometry = zip(in_size, out_size, kernel_size, stride, padding, dilation, strict=True)
     rows, columns = (window_taps(*axis) for axis in geometry)
@@ -96,6 +97,7 @@ def _max_rows(x, rows, columns, first, last, out, place):
 
 @kernel
 def _forward_loop(x, rows, columns, chunks, out, place):
+    rows, columns = _Axis(*rows), _Axis(*columns)
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, out.shape[0] * out.shape[1])
         _max_rows(x, rows, columns, first, last, out, place)
@@ -160,6 +162,7 @@ def _gather_rows(grad_out, place, rows, columns, first, last, grad_x):
 
 @kernel
 def _backward_loop(grad_out, place, rows, columns, chunks, grad_x):
+    rows, columns = _Axis(*rows), _Axis(*columns)
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, grad_x.shape[0] * grad_x.shape[1])
         _gather_rows(grad_out, place, rows, columns, first, last, grad_x)

@@ -108,4 +108,4 @@ def resample2d(x: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
 
 
 def _typed(taps: Taps, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return taps.starts, taps.sources, taps.weights.astype(dtype)
+    return taps.starts, taps.sources, taps.weights.astype(dtype, copy=False)
