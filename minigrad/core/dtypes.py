@@ -9,9 +9,13 @@ from minigrad.core.errors import DTypeError
 from minigrad.core.mode import state
 
 __all__ = [
-    "DEFAULT", "as_array", "as_floats", "check_data", "check_dtype", "is_differentiable",
-    "narrowed",
+    "DEFAULT", "INTEGERS", "NUMBERS", "as_array", "as_floats", "check_data", "check_dtype",
+    "is_differentiable", "narrowed", "real_dtype",
 ]  # fmt: skip
+
+# Named once: the union int | np.integer, built anew at each call, takes longer than the check.
+INTEGERS = (int, np.integer)
+NUMBERS = (int, float, np.integer, np.floating)
 
 DEFAULT = np.dtype(np.float32)  # of Python floats; arrays keep theirs
 _FLOAT64 = np.dtype(np.float64)
@@ -22,6 +26,11 @@ _COMPLEX = np.dtype(np.complex128)
 def is_differentiable(dtype: np.dtype) -> bool:
     """Whether gradients exist for ``dtype``: float32 and float64."""
     return dtype in _FLOATS
+
+
+def real_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of real constants for data of ``dtype``: within a complex step float64."""
+    return DEFAULT if dtype == DEFAULT else _FLOAT64
 
 
 def check_data(data: np.ndarray, requires_grad: bool) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import INTEGERS
 from minigrad.core.errors import ArgumentError, ShapeError
 
 __all__ = ["broadcast_shape", "normalize_axes", "unbroadcast"]
@@ -63,10 +64,12 @@ def normalize_axes(name: str, axis: Any, ndim: int, of: str = "x") -> tuple[int,
     """
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)  # nearly always
     axes = axis if isinstance(axis, tuple | list) else (axis,)
     result = []
     for a in axes:
-        if isinstance(a, bool | np.bool_) or not isinstance(a, int | np.integer):
+        if isinstance(a, bool | np.bool_) or not isinstance(a, INTEGERS):
             raise ArgumentError(
                 f"{name}: axis is an int, a tuple of ints or None, got {axis!r}. "
                 f"Pass for example axis=0."

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import INTEGERS
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.tensor import Tensor
 from minigrad.ops._registry import Wrong
@@ -14,7 +15,10 @@ Pair = tuple[int, int]
 
 # Named once: a union built anew at each call takes as long as the check itself.
 _ARRAYS = (Tensor, np.ndarray)
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.complex128))
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+# What each dtype counts as: within a complex step complex128 stands for float64.
+_FLOATS = {_FLOAT32: _FLOAT32, _FLOAT64: _FLOAT64, np.dtype(np.complex128): _FLOAT64}
 
 
 def check_floats(name: str, **inputs: Any) -> None:
@@ -28,18 +32,15 @@ def check_floats(name: str, **inputs: Any) -> None:
                 f"{name}: {argument} is a Tensor or an ndarray of float32 or float64, got "
                 f"{type(value).__name__}. Make one with minigrad.tensor(...)."
             )
-        if value.dtype is dtype:
-            continue
-        if value.dtype not in _FLOATS:
+        own = _FLOATS.get(value.dtype)
+        if own is None:
             raise DTypeError(
                 f"{name}: {argument} is a Tensor or an ndarray of float32 or float64, got one of "
                 f"{value.dtype}. Convert it with {argument}.astype('float32')."
             )
-        # Within a complex step complex128 stands for float64.
-        own = _FLOATS[0] if value.dtype == _FLOATS[0] else _FLOATS[1]
         if dtype is None:
             first, dtype = argument, own
-        if own != dtype:
+        if own is not dtype:
             raise DTypeError(
                 f"{name}: one dtype is needed, {first} is {dtype} and {argument} is {own}. "
                 f"Convert one of them, for example with {argument}.astype('{dtype}')."
@@ -81,7 +82,7 @@ def pair(name: str, argument: str, value: Any, least: int) -> Pair:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
+    return isinstance(value, INTEGERS) and not isinstance(value, bool | np.bool_)
 
 
 def bad_images(name: str, *rest: Any, **options: Any) -> list[Wrong]:

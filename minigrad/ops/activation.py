@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad import kernels
 from minigrad.core.decisions import decide, held
-from minigrad.core.dtypes import is_differentiable
+from minigrad.core.dtypes import NUMBERS, is_differentiable
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -35,7 +35,7 @@ def check_floating(name: str, x: Any) -> tuple[int, ...]:
 
 def check_finite(name: str, what: str, value: Any, example: str) -> float:
     """The setting as a float, or an ArgumentError."""
-    number = isinstance(value, int | float | np.integer | np.floating)
+    number = isinstance(value, NUMBERS)
     if not number or not math.isfinite(value):
         raise ArgumentError(
             f"{name}: {what} is a finite number, got {value!r}. Pass for example {example}."
@@ -84,10 +84,9 @@ class ReLU(Function):
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
         x = np.asarray(x)
-        if x.size <= _FEW:
-            passed = ~(x.real <= 0)  # a NaN passes
-            ctx.save(passed)
-            y = np.where(passed, x, 0)
+        if x.size <= _FEW and x.dtype.kind == "f":
+            y = np.maximum(x, 0)
+            ctx.save(np.asarray(y != 0))  # a NaN passes
         else:
             y, mask = kernels.relu_forward(x)
             ctx.save(mask)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels
+from minigrad.core.dtypes import real_dtype
 from minigrad.core.errors import ArgumentError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -26,11 +27,11 @@ __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "global_avg_pool2d"]
 Both = tuple[Taps, Taps]  # a matrix, and the transposed one
 
 
-def _ranges(first: np.ndarray, last: np.ndarray, size: int) -> Both:
+def _ranges(first: np.ndarray, last: np.ndarray, size: int, dtype: np.dtype) -> Both:
     """Return the matrix that adds the entries from first[i] up to last[i], of so many."""
     longest = np.arange((last - first).max())
     table = first[:, None] + longest
-    taps = from_table(table, np.ones(table.shape), table < last[:, None])
+    taps = from_table(table, np.ones(table.shape, dtype), table < last[:, None])
     return taps, taps.transposed(size)
 
 
@@ -42,14 +43,14 @@ class AvgPool2d(Function):
         ctx: Any, x: np.ndarray, *, rows: Both, columns: Both, divisor: np.ndarray
     ) -> np.ndarray:
         ctx.size = H, W = x.shape[2:]
-        ctx.divisor = divisor.astype(x.real.dtype)
+        ctx.divisor = divisor
         ctx.whole = _is_all(rows[0], H) and _is_all(columns[0], W)
         if ctx.whole:
             out = kernels.image_sums(x)[:, :, None, None]
         else:
             ctx.transposed = rows[1], columns[1]
             out = kernels.resample2d(x, rows[0], columns[0])
-        out /= ctx.divisor
+        out /= divisor
         return out
 
     @staticmethod
@@ -162,17 +163,24 @@ def avg_pool2d(
             "avg_pool2d: divisor_override is a number other than 0, or None, got 0. Leave it out "
             "to divide by the size of the window."
         )
-    out_size = pooled_size("avg_pool2d", x, kernel_size, stride, padding, (1, 1), ceil_mode)
-    windows = x.shape[2:], out_size, kernel_size, stride, padding
-    rows, columns, divisor = _windows(*windows, bool(count_include_pad))
+    window = kernel_size, stride, padding
+    out_size = pooled_size("avg_pool2d", x.shape, *window, (1, 1), bool(ceil_mode))
+    sizes, dtype = (x.shape[2:], out_size), real_dtype(x.dtype)
+    rows, columns, divisor = _windows(*sizes, *window, bool(count_include_pad), dtype)
     if divisor_override is not None:
-        divisor = np.asarray(divisor_override)
+        divisor = np.asarray(divisor_override, dtype)
     return AvgPool2d.apply(x, rows=rows, columns=columns, divisor=divisor)
 
 
 @functools.lru_cache(maxsize=64)
 def _windows(
-    size: Pair, out_size: Pair, kernel_size: Pair, stride: Pair, padding: Pair, padding_counts: bool
+    size: Pair,
+    out_size: Pair,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    padding_counts: bool,
+    dtype: np.dtype,
 ) -> tuple[Both, Both, np.ndarray]:
     """Return the matrices that add up windows of both axes, and what their sums are divided by."""
     taps, numbers = [], []
@@ -180,10 +188,10 @@ def _windows(
         first = stride[axis] * np.arange(out_size[axis]) - padding[axis]
         last = np.minimum(first + kernel_size[axis], size[axis] + padding[axis])
         inside = np.maximum(first, 0), np.minimum(last, size[axis])
-        taps.append(_ranges(*inside, size[axis]))
+        taps.append(_ranges(*inside, size[axis], dtype))
         numbers.append(last - first if padding_counts else inside[1] - inside[0])
     rows, columns = taps
-    return rows, columns, _divisor(*numbers)
+    return rows, columns, _divisor(numbers[0], numbers[1], dtype)
 
 
 class AdaptiveAvgPool2d(AvgPool2d):
@@ -254,24 +262,25 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
             n if wanted is None else wanted for n, wanted in zip(x.shape[2:], size, strict=True)
         ]
     out_size = pair("adaptive_avg_pool2d", "output_size", tuple(size), 1)
-    rows, columns, divisor = _parts(x.shape[2:], out_size)
+    rows, columns, divisor = _parts(x.shape[2:], out_size, real_dtype(x.dtype))
     return AdaptiveAvgPool2d.apply(x, rows=rows, columns=columns, divisor=divisor)
 
 
 @functools.lru_cache(maxsize=64)
-def _parts(size: Pair, parts: Pair) -> tuple[Both, Both, np.ndarray]:
+def _parts(size: Pair, parts: Pair, dtype: np.dtype) -> tuple[Both, Both, np.ndarray]:
     """Return the matrices that add up parts of both axes, which may overlap, and their sizes."""
     found = []
     for whole, number in zip(size, parts, strict=True):
         first = np.arange(number) * whole // number
-        found.append(_ranges(first, -(-np.arange(1, number + 1) * whole // number), whole))
+        last = -(-np.arange(1, number + 1) * whole // number)
+        found.append(_ranges(first, last, whole, dtype))
     rows, columns = found
-    return rows, columns, _divisor(np.diff(rows[0].starts), np.diff(columns[0].starts))
+    return rows, columns, _divisor(np.diff(rows[0].starts), np.diff(columns[0].starts), dtype)
 
 
-def _divisor(heights: np.ndarray, widths: np.ndarray) -> Any:
+def _divisor(heights: np.ndarray, widths: np.ndarray, dtype: np.dtype) -> Any:
     """Return what each sum is divided by: a table, or one number where all are alike."""
-    table = np.outer(heights, widths)
+    table = np.outer(heights, widths).astype(dtype)
     return table if np.ptp(table) else table[0, 0]
 
 

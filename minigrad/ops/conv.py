@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels
+from minigrad.core.dtypes import INTEGERS
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -410,7 +411,7 @@ def check_weight(name: str, x: Any, weight: Any, bias: Any, groups: Any) -> None
             f"{name}: a weight with four axes, none of them empty, is needed, got shape "
             f"{weight.shape}. Pass one of shape {_AXES[name]}."
         )
-    if not isinstance(groups, int | np.integer) or groups < 1:
+    if not isinstance(groups, INTEGERS) or groups < 1:
         raise ArgumentError(
             f"{name}: groups is an int of at least 1, got {groups!r}. Pass groups=1 for one filter "
             f"that sees all channels."

@@ -10,6 +10,7 @@ import numpy as np
 
 from minigrad.core import rng as _random
 from minigrad.core.decisions import decide
+from minigrad.core.dtypes import NUMBERS
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -55,7 +56,7 @@ def kept(shape: tuple[int, ...], p: float, rng: np.random.Generator | None) -> n
 
 
 def _check_settings(name: str, p: Any, rng: Any) -> None:
-    number = isinstance(p, int | float | np.integer | np.floating)
+    number = isinstance(p, NUMBERS)
     if not number or not 0 <= p <= 1:  # a NaN is not either
         raise ArgumentError(
             f"{name}: p, the probability of dropping, is from 0 to 1, got {p!r}. Pass for "

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import INTEGERS
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.shapes import normalize_axes
@@ -56,13 +57,17 @@ class Concat(Function):
     @staticmethod
     def forward(ctx: Any, *tensors: np.ndarray, axis: int) -> Any:
         ctx.axis = axis
-        ctx.ends = np.cumsum([x.shape[axis] for x in tensors])
+        ctx.sizes = [x.shape[axis] for x in tensors]
         return np.concatenate(tensors, axis=axis)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
-        parts = np.split(grad_out, ctx.ends[:-1], axis=ctx.axis)
-        return tuple(part if need else None for part, need in zip(parts, ctx.needs, strict=True))
+        grads, start, outer = [], 0, (slice(None),) * ctx.axis
+        for size, need in zip(ctx.sizes, ctx.needs, strict=True):
+            stop = start + size
+            grads.append(grad_out[*outer, start:stop] if need else None)
+            start = stop
+        return tuple(grads)
 
 
 def _concats(rng: np.random.Generator) -> list[Sample]:
@@ -309,7 +314,7 @@ def _bad_splits(rng: np.random.Generator) -> list[Wrong]:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, INTEGERS) and not isinstance(value, bool)
 
 
 def _listed(value: Any) -> Any:

@@ -79,6 +79,8 @@ class MatMul(Function):
 
 def _flat_rows(x: np.ndarray) -> np.ndarray:
     """x of shape (..., K) as (rows, K)."""
+    if x.ndim == 2:
+        return x
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # -1 would not do for empty arrays
 
 
@@ -205,7 +207,9 @@ class Linear(Function):
     def forward(ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> Any:
         ctx.save(x, weight)
         # One product of all rows at once; NumPy would run one for each batch axis.
-        y = _product(_flat_rows(x), weight.T).reshape(*x.shape[:-1], weight.shape[0])
+        y = _product(_flat_rows(x), weight.T)
+        if x.ndim != 2:
+            y = y.reshape(*x.shape[:-1], weight.shape[0])
         return y if bias is None else y + bias
 
     @staticmethod

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import real_dtype
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -47,8 +48,10 @@ def as_rows(x: np.ndarray) -> np.ndarray:
 
 def from_rows(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(N d1 ..., C) as (N, C, d1, ...): the adjoint of :func:`as_rows`."""
+    if len(shape) < 3:
+        return rows.reshape(shape)
     outer = rows.reshape(*without_classes(shape), rows.shape[1])
-    return np.moveaxis(outer, -1, class_axis(len(shape)))
+    return np.moveaxis(outer, -1, 1)
 
 
 def check_classes(name: str, x: Any) -> tuple[int, ...]:
@@ -93,7 +96,7 @@ def checked_labels(
 def class_weights(name: str, weight: Any, x: Any) -> np.ndarray:
     """One number for each class, in the precision of x; ones for None."""
     C = x.shape[class_axis(x.ndim)]
-    dtype = np.float32 if x.dtype == np.float32 else np.float64
+    dtype = real_dtype(x.dtype)
     if weight is None:
         return _ones(C, dtype)
     array = constant(name, "weight", weight)
@@ -106,7 +109,7 @@ def class_weights(name: str, weight: Any, x: Any) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _ones(C: int, dtype: type) -> np.ndarray:
+def _ones(C: int, dtype: np.dtype) -> np.ndarray:
     return np.ones(C, dtype)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels
+from minigrad.core.dtypes import INTEGERS, NUMBERS
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -328,7 +329,7 @@ def check_norm(
             f"batch_norm: training needs more than one value a channel, for one has no variance, "
             f"got x of shape {x.shape}. Pass a larger batch or image, or training=False."
         )
-    if not isinstance(momentum, float | int | np.floating) or not 0 <= momentum <= 1:
+    if not isinstance(momentum, NUMBERS) or not 0 <= momentum <= 1:
         raise ArgumentError(
             f"batch_norm: momentum is the weight of the new batch, a number from 0 to 1, got "
             f"{momentum!r}. Pass for example 0.1; for the average of all batches so far, 1 / their "
@@ -489,7 +490,7 @@ def local_response_norm(
             f"local_response_norm: x of shape (N, C, ...) with at least three axes is needed, got "
             f"{x.shape}. Reshape it to ({', '.join(map(str, x.shape))}, 1)."
         )
-    if not isinstance(size, int | np.integer) or size < 1:
+    if not isinstance(size, INTEGERS) or size < 1:
         raise ArgumentError(
             f"local_response_norm: size is a number of channels, an int of at least 1, got "
             f"{size!r}. Pass for example size=5."

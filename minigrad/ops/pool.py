@@ -1,5 +1,6 @@
 """Max pooling: max_pool2d. The averages are in average.py; they share the window's geometry."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from minigrad.ops._registry import Sample, Wrong, operation
 __all__ = ["max_pool2d"]
 
 
+@functools.lru_cache(maxsize=64)
 def pooled_size(
     name: str,
-    x: Any,
+    shape: tuple[int, ...],
     kernel_size: Pair,
     stride: Pair,
     padding: Pair,
@@ -26,7 +28,8 @@ def pooled_size(
 ) -> Pair:
     """Count the positions of a sliding window, (OH, OW); raise where the window does not fit.
 
-    With ``ceil_mode`` a last window may reach beyond the padding, if it begins inside it.
+    The images are of ``shape`` (N, C, H, W). With ``ceil_mode`` a last window may reach beyond the
+    padding, if it begins inside it.
     """
     span = tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
     if any(2 * p > s for p, s in zip(padding, span, strict=True)):
@@ -35,7 +38,7 @@ def pooled_size(
             f"window of {span[0]}x{span[1]}. Pass padding of at most "
             f"({span[0] // 2}, {span[1] // 2})."
         )
-    padded = tuple(n + 2 * p for n, p in zip(x.shape[2:], padding, strict=True))
+    padded = tuple(n + 2 * p for n, p in zip(shape[2:], padding, strict=True))
     sizes = []
     for n, w, s, p in zip(padded, span, stride, padding, strict=True):
         size = (n - w + (s - 1 if ceil_mode else 0)) // s + 1
@@ -46,7 +49,7 @@ def pooled_size(
         raise ShapeError(
             f"{name}: a window that fits into the image is needed, the window spans "
             f"{span[0]}x{span[1]} and the image with its padding {padded[0]}x{padded[1]} (x is "
-            f"{x.shape}, padding={padding}). Pass a smaller window or a larger image."
+            f"{shape}, padding={padding}). Pass a smaller window or a larger image."
         )
     return sizes[0], sizes[1]
 
@@ -246,7 +249,9 @@ def max_pool2d(
     stride = kernel_size if stride is None else pair("max_pool2d", "stride", stride, 1)
     padding = pair("max_pool2d", "padding", padding, 0)
     dilation = pair("max_pool2d", "dilation", dilation, 1)
-    out_size = pooled_size("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
+    out_size = pooled_size(
+        "max_pool2d", x.shape, kernel_size, stride, padding, dilation, bool(ceil_mode)
+    )
     return MaxPool2d.apply(
         x,
         kernel_size=kernel_size,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.core.decisions import decide, held
-from minigrad.core.dtypes import as_floats
+from minigrad.core.dtypes import NUMBERS, as_floats
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.shapes import normalize_axes
@@ -29,12 +29,20 @@ def _check(name: str, x: Any, axis: Any) -> tuple[int, ...]:
 
 def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """``shape`` with reduced axes kept as ones: in this shape a result broadcasts against x."""
-    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+    return tuple([1 if i in axes else n for i, n in enumerate(shape)])
 
 
 def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
     """How many entries of x go into each entry of the result."""
-    return math.prod(shape[a] for a in axes)
+    return math.prod([shape[a] for a in axes])
+
+
+def _total(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """The sum over axes; np.sum goes a longer way to it, and np.mean one longer still."""
+    return _reduce(x, axis=axes, keepdims=keepdims)
+
+
+_reduce: Any = np.add.reduce  # Any: its types want keepdims as a literal
 
 
 # Samples and wrong calls that all reductions share.
@@ -85,7 +93,7 @@ class Sum(Function):
     def forward(ctx: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
         ctx.shape = np.shape(x)
         ctx.kept = _kept(ctx.shape, axes)
-        return np.sum(x, axis=axes, keepdims=keepdims)
+        return _total(x, axes, keepdims)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
@@ -134,9 +142,10 @@ class Mean(Function):
     def forward(ctx: Any, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
         ctx.shape = np.shape(x)
         ctx.kept = _kept(ctx.shape, axes)
+        count = _count(ctx.shape, axes)
         # Where there are no entries, no gradient is to be divided either.
-        ctx.count = _count(ctx.shape, axes) or 1
-        return np.mean(x, axis=axes, keepdims=keepdims)
+        ctx.count = count or 1
+        return _total(x, axes, keepdims) / count
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
@@ -190,10 +199,10 @@ class Var(Function):
         ctx.free = float(n - ddof) if n > ddof else 0.0  # a NumPy scalar would widen float32
         # Two passes: the mean of the squares minus the square of the mean loses all digits
         # where the mean is large. Squared without abs, which no complex step could cross.
-        average = np.mean(x, axis=axes, keepdims=True)
+        average = _total(x, axes, True) / n
         centred = x - average
         ctx.save(x, average)
-        return np.sum(centred * centred, axis=axes, keepdims=keepdims) / ctx.free
+        return _total(centred * centred, axes, keepdims) / ctx.free
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
@@ -266,7 +275,7 @@ def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) ->
     (3.5, 7.0)
     """
     axes = _check("var", x, axis)
-    if isinstance(ddof, bool) or not isinstance(ddof, int | float | np.integer | np.floating):
+    if isinstance(ddof, bool) or not isinstance(ddof, NUMBERS):
         raise ArgumentError(
             f"var: ddof is a number, got {ddof!r}. Pass ddof=0 to divide by n, ddof=1 by n - 1."
         )
@@ -299,7 +308,7 @@ class Max(Function):
         ctx.save(x, y)
         if held():
             share = decide("max", lambda: _shares(np.real(x), np.real(y).reshape(ctx.kept)))
-            return np.sum(x * share, axis=axes, keepdims=keepdims)
+            return _total(x * share, axes, keepdims)
         return y
 
     @staticmethod
@@ -381,7 +390,7 @@ class Min(Function):
         ctx.save(x, y)
         if held():
             share = decide("min", lambda: _shares(np.real(x), np.real(y).reshape(ctx.kept)))
-            return np.sum(x * share, axis=axes, keepdims=keepdims)
+            return _total(x * share, axes, keepdims)
         return y
 
     @staticmethod
@@ -438,7 +447,7 @@ class LogSumExp(Function):
         # is infinite the result is too, and 0 keeps Inf - Inf out of it.
         shift = np.where(np.isfinite(top), top, 0).astype(top.dtype)
         with np.errstate(divide="ignore", over="ignore"):  # log 0 = -Inf is meant, and exp Inf
-            y = np.log(np.sum(np.exp(x - shift), axis=axes, keepdims=True)) + shift
+            y = np.log(_total(np.exp(x - shift), axes, True)) + shift
         ctx.save(x, y)
         return y if keepdims else np.squeeze(y, axis=axes)
 

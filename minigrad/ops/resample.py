@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels
+from minigrad.core.dtypes import NUMBERS, real_dtype
 from minigrad.core.errors import ArgumentError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
@@ -38,13 +39,14 @@ class Upsample(Function):
 
 @functools.lru_cache(maxsize=64)
 def _matrices(
-    mode: str, align_corners: bool, size_in: int, size_out: int, step: float
+    mode: str, align_corners: bool, size_in: int, size_out: int, step: float, dtype: np.dtype
 ) -> tuple[Taps, Taps]:
     """Return the matrix that acts on one axis, and its transpose."""
     if mode == "nearest":
         taps = _nearest(size_in, size_out, step)
     else:
         taps = _bilinear(size_in, size_out, step, align_corners)
+    taps = taps._replace(weights=taps.weights.astype(dtype))
     return taps, taps.transposed(size_in)
 
 
@@ -202,10 +204,8 @@ def upsample(
             "out, or pass mode='bilinear'."
         )
     out_size, steps = _geometry(x.shape, scale_factor, size)
-    rows, columns = (
-        _matrices(mode, bool(align_corners), *axis)
-        for axis in zip(x.shape[2:], out_size, steps, strict=True)
-    )
+    how, axes = (mode, bool(align_corners)), zip(x.shape[2:], out_size, steps, strict=True)
+    rows, columns = [_matrices(*how, *axis, real_dtype(x.dtype)) for axis in axes]
     return Upsample.apply(x, rows=rows, columns=columns)
 
 
@@ -223,8 +223,7 @@ def _geometry(
         OH, OW = pair("upsample", "size", size, 1)
         return (OH, OW), (H / OH, W / OW)
     given = scale_factor if isinstance(scale_factor, tuple | list) else (scale_factor, scale_factor)
-    numbers = all(isinstance(s, int | float | np.integer | np.floating) for s in given)
-    if len(given) != 2 or not numbers or not all(0 < s < np.inf for s in given):
+    if len(given) != 2 or not all(isinstance(s, NUMBERS) and 0 < s < np.inf for s in given):
         out_size = 0, 0
     else:
         out_size = int(H * given[0]), int(W * given[1])
@@ -234,5 +233,6 @@ def _geometry(
             f"one pixel, got {scale_factor!r} for x of shape {shape}. Pass for example "
             f"scale_factor=2."
         )
-    h, w = (1 / s if out != n else 1.0 for s, out, n in zip(given, out_size, (H, W), strict=True))
+    axes = zip(given, out_size, (H, W), strict=True)
+    h, w = [1 / s if out != n else 1.0 for s, out, n in axes]
     return out_size, (h, w)

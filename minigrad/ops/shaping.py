@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.core.dtypes import INTEGERS
 from minigrad.core.errors import ArgumentError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.shapes import normalize_axes
@@ -29,12 +30,12 @@ def check_sizes(name: str, shape: Any) -> tuple[int, ...]:
     """``shape``, an int or a sequence of ints, as a tuple."""
     sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     for n in sizes:
-        if isinstance(n, bool | np.bool_) or not isinstance(n, int | np.integer):
+        if isinstance(n, bool | np.bool_) or not isinstance(n, INTEGERS):
             raise ArgumentError(
                 f"{name}: shape is an int or a tuple of ints, got {shape!r}. "
                 f"Pass for example (2, 3)."
             )
-    return tuple(int(n) for n in sizes)
+    return tuple([int(n) for n in sizes])
 
 
 def bad_shape(name: str) -> Wrong:
@@ -51,8 +52,9 @@ class Reshape(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, *, shape: tuple[int, ...]) -> Any:
-        ctx.shape = np.shape(x)
-        return np.reshape(x, shape)
+        x = np.asarray(x)
+        ctx.shape = x.shape
+        return x.reshape(shape)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
@@ -121,9 +123,9 @@ def reshape(x: Any, shape: Any) -> Tensor:
     """
     x_shape = shape_of("reshape", x)
     sizes = check_sizes("reshape", shape)
-    size, known = math.prod(x_shape), math.prod(n for n in sizes if n != -1)
+    size, known = math.prod(x_shape), math.prod([n for n in sizes if n != -1])
     if sizes.count(-1) == 1 and known > 0 and size % known == 0:
-        sizes = tuple(size // known if n == -1 else n for n in sizes)
+        sizes = tuple([size // known if n == -1 else n for n in sizes])
     elif min(sizes, default=0) < 0 or known != size:
         raise ShapeError(
             f"reshape: a shape for the {size} entries of x is needed, x is {x_shape} and {sizes} "
