@@ -25,7 +25,8 @@ examples:
   minigrad warmup resnet18 --batch-size 16
   minigrad warmup resnet20 --shape 1x8x8      for grey images of 8 x 8 pixels
 
-What is compiled stays on disk ('minigrad doctor' says where) and serves every later process.
+What is compiled stays on disk ('minigrad doctor' says where) and serves every later process. A
+second process compiles ahead for the backward pass; "compiled here" counts only the first.
 """
 
 
@@ -117,7 +118,7 @@ def _seconds(step: Callable[[], Any]) -> float:
 
 
 class _Counter:
-    """Counts what is compiled, and shows it in one line of a terminal that overwrites itself."""
+    """Counts what this process compiles, and shows it in one line of a terminal that overwrites itself."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -140,4 +141,4 @@ class _Counter:
     def text(self) -> str:
         if self.count == 0:
             return "nothing to compile"
-        return f"{counted(self.count, 'function')} compiled"
+        return f"{counted(self.count, 'function')} compiled here"
