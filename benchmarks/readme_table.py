@@ -56,7 +56,7 @@ def table(record: dict[str, Any]) -> str:
         f"means over the cases of a line. MB are what a step needs at its peak beyond the network "
         f"and its images. The ratio is of speed, above 1 minigrad is faster, against torch in "
         f"channels_last where images have a layout; beside it the least and the most of a line."
-        f"{' Who meets torch.compile does so in a run apart.' if COMPILED in rivals else ''}",
+        f"{' torch.compile was measured in a run of its own.' if COMPILED in rivals else ''}",
         "",
         *_losses(rows),
     ]
@@ -186,7 +186,12 @@ def _losses(rows: Sequence[Row]) -> Iterator[str]:
     )
     yield ""
     for value, lost, of, name in sorted(told):
-        yield f"- {value:.2f} `{name}`" + (f", the worst of {lost} in {of}" if of > 1 else "")
+        yield f"- {value:.2f} `{name}`" + (f", {_among(lost, of)}" if of > 1 else "")
+
+
+def _among(lost: int, of: int) -> str:
+    """How many cases of a line are lost."""
+    return f"the only one of {of} cases" if lost == 1 else f"the worst of {lost} in {of} cases"
 
 
 def replaced(text: str, table: str) -> str:

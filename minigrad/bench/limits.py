@@ -109,7 +109,7 @@ def measure_fed(repeat: int = 300, repeats: int = _REPEATS, dtype: type = np.flo
 
 
 def measure_copy(size: int, repeat: int = 9) -> float:
-    """Return the bytes a second that copying an array of so many bytes moves, back and forth."""
+    """Return the bytes a second that copying an array of so many bytes reads and writes."""
     x = np.ones(size // 4, np.float32)
     out = np.ones_like(x)  # touched: no page of it is fresh
     calls = max(1, (8 << 20) // size)

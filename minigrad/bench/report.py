@@ -71,9 +71,8 @@ def row_lines(row: Row, roofs: Roofs) -> Iterator[str]:
 
 def _figures_text(row: Row, figures: dict[str, Any]) -> str:
     q1, q3 = figures["quartiles"]
-    scale = figures["median"]
     parts = [
-        f"{seconds_text(scale)}{' a node' if row['per'] > 1 else ''}"
+        f"{seconds_text(figures['median'])}{' a node' if row['per'] > 1 else ''}"
         f"  min {seconds_text(figures['least']).strip()}"
         f"  IQR {seconds_text(q1).strip()} to {seconds_text(q3).strip()}"
     ]
@@ -119,9 +118,10 @@ def closing(record: dict[str, Any]) -> Iterator[str]:
         )
     if record["left_out"]:
         minutes, missing = record["settings"]["minutes"], record["left_out"]
+        why = f"{minutes:g} minutes are over. For all of them: --minutes {2 * minutes:g}"
         yield (
             f"left out {counted(len(missing), 'case')}, from {missing[0]} on: "
-            f"{minutes:g} minutes are over. For all of them: --minutes {2 * minutes:g}"
+            f"{'the run was stopped' if record.get('stopped') else why}"
         )
     stability = record["stability"]
     if stability["unstable"]:
@@ -215,7 +215,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_bytes())
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise _no_run(path, f"cannot be read so: {problem}") from None
     if not isinstance(record, dict) or "format" not in record:
         raise _no_run(path, "holds something else")
@@ -227,7 +227,29 @@ def read(path: Path) -> dict[str, Any]:
     missing = [name for name, kind in _PARTS.items() if not isinstance(record.get(name), kind)]
     if missing:
         raise _no_run(path, f"has no {', '.join(missing)}")
+    if not isinstance(record["stability"].get("unstable"), bool):
+        raise _no_run(path, "does not say whether the machine was unstable")
+    for i, row in enumerate(record["rows"]):
+        if not _comparable(row):
+            raise _no_run(path, f"has no times of minigrad in row {i}, or times that are none")
     return record
+
+
+def _comparable(row: Any) -> bool:
+    """Whether a row has its name, and times of minigrad and of all that it has a ratio against."""
+    try:
+        contenders = row["contenders"]
+        times = [contenders[name]["samples"] for name in ("minigrad", *dict(row["ratios"]))]
+        named, rounds = isinstance(row["name"], str), {len(samples) for samples in times}
+        seconds = [float(time) for samples in times for time in samples]
+    except (KeyError, TypeError, ValueError):
+        return False
+    return named and len(rounds) == 1 and bool(seconds) and all(map(_is_time, seconds))
+
+
+def _is_time(seconds: float) -> bool:
+    """Whether it is neither NaN nor infinite nor 0; a case takes less than a year."""
+    return 1e-12 < seconds < 3e7
 
 
 def _no_run(path: Path, what: str) -> DataError:

@@ -43,7 +43,7 @@ def load_matplotlib() -> tuple[Any, Any]:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Draw all rows of a run that have a count of flops, as PNG.
+    """Draw the convolutions of a run as PNG.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 def _points(record: dict[str, Any]) -> list[tuple[float, float, str, str]]:
-    """Intensity, GFLOP/s, contender and direction of every row that computes."""
+    """Intensity, GFLOP/s, contender and kind of each product of a convolution."""
     return [
         (row["flops"] / row["bytes"], figures["flops_per_second"] / 1e9, _who(row, name), kind)
         for row in record["rows"]
-        if row["flops"] and row["bytes"]
         for kind in [row["name"].partition(":")[0]]
+        if kind in _DIRECTIONS
         for name, figures in row["contenders"].items()
     ]
 

@@ -83,24 +83,28 @@ def run(
     Returns
     -------
     dict
-        ``format``, ``environment``, ``settings``, ``roofs``, ``rows``, ``left_out`` and
-        ``stability``, as written to JSON.
+        ``format``, ``environment``, ``settings``, ``roofs``, ``rows``, ``left_out``, ``stopped``
+        and ``stability``, as written to JSON. Ctrl-C ends the run: what was measured is kept.
     """
     budget = Budget(cases, 60 * settings.minutes, clock)
     surroundings = environment()  # the load, before this run adds to it
     gc.freeze()  # what is there now is no case's garbage: the collector need not look at it again
     rows: list[dict[str, Any]] = []
-    left_out = []
+    stopped = False
     for i, case in enumerate(cases):
         seconds = budget.next(i)
         if seconds is None:
-            left_out.append(case.name)
-            continue
-        rows.append(_row(case, settings, seconds))
-        _measure_by(roofs, rows[-1])
-        tell(rows[-1])
+            break
+        try:
+            row = _row(case, settings, seconds)
+        except KeyboardInterrupt:
+            stopped = True
+            break
+        _measure_by(roofs, row)
+        rows.append(row)
+        tell(row)
     gc.unfreeze()
-    again = measure()
+    again = roofs if stopped else measure()
     best = roofs.or_higher(again)
     for row in rows:
         _measure_by(best, row)
@@ -110,7 +114,8 @@ def run(
         "settings": dataclasses.asdict(settings),
         "roofs": best.record(),
         "rows": rows,
-        "left_out": left_out,
+        "left_out": [case.name for case in cases[len(rows) :]],
+        "stopped": stopped,
         "stability": _stability(rows, roofs.flops, again.flops),
         "seconds": round(budget.elapsed, 1),
     }

@@ -118,7 +118,7 @@ def _seconds(step: Callable[[], Any]) -> float:
 
 
 class _Counter:
-    """Counts what this process compiles, and shows it in one line of a terminal that overwrites itself."""
+    """Counts what this process compiles, and shows it in a line that overwrites itself."""
 
     def __init__(self, name: str) -> None:
         self.name = name

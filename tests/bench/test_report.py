@@ -224,6 +224,47 @@ def test_other_files_are_refused(tmp_path):
         report.read(path)
 
 
+def _spoil(path, value):
+    """A change to a record: the entry at a path of keys gets a value."""
+
+    def change(record):
+        *way, last = path
+        for key in way:
+            record = record[key]
+        record[last] = value
+
+    return change
+
+
+_TIMES = ("rows", 1, "contenders", "minigrad", "samples")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_spoil(("rows", 0), {}), "has no times of minigrad in row 0, or times that are none"),
+        (_spoil(("rows", 1), None), "has no times of minigrad in row 1, or times that are none"),
+        (_spoil(("rows", 1, "name"), 5), "has no times of minigrad in row 1, or times"),
+        (_spoil(("rows", 1, "contenders"), {}), "has no times of minigrad in row 1, or times"),
+        (_spoil(("rows", 1, "ratios"), {"torch": {}}), "has no times of minigrad in row 1, or"),
+        (_spoil(_TIMES, []), "has no times of minigrad in row 1, or times that are none"),
+        (_spoil(_TIMES, "a"), "has no times of minigrad in row 1, or times that are none"),
+        (_spoil(_TIMES, [0.1, 0.0]), "has no times of minigrad in row 1, or times that are none"),
+        (_spoil(_TIMES, [0.1, float("nan")]), "has no times of minigrad in row 1, or times"),
+        (_spoil(_TIMES, [1e308]), "has no times of minigrad in row 1, or times that are none"),
+        (_spoil(("stability",), {}), "does not say whether the machine was unstable"),
+    ],
+)
+def test_a_run_that_cannot_be_compared_is_refused(record, tmp_path, change, told):
+    spoilt = copy.deepcopy(record)
+    change(spoilt)
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(spoilt))
+    with pytest.raises(DataError) as caught:
+        report.read(path)
+    assert f"the JSON of an earlier run was expected in {path}, which {told}" in str(caught.value)
+
+
 def test_a_run_does_not_differ_from_its_like(record):
     lines = list(compare.comparison_lines(scattered(record, 0), scattered(record, 1)))
     assert "no significant difference in any row" in lines
@@ -370,7 +411,7 @@ def test_the_readme_gets_wins_and_losses(record):
     assert line.endswith("| **1.00** (0.50 to 2.00) | faster in 1, slower in 1 |")
     assert line.count("GFLOP/s") == 2
     assert "torch, in its better layout, is faster beyond chance in 1 of 2 cases." in text
-    assert "- 0.50 `conv2d_grad_input:2x16x8x8,16x3x3,p1`, the worst of 1 in 2" in text
+    assert "- 0.50 `conv2d_grad_input:2x16x8x8,16x3x3,p1`, the only one of 2 cases" in text
     row = {"suite": "ops", "name": "forward:bn_relu,2x3x4x5", "group": "bn relu, small arrays"}
     assert script._work([row]) == "BN+ReLU with its graph, small arrays"
     later = scaled({**old, "rows": old["rows"][:1]}, 0.5)

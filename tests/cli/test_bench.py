@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from minigrad import kernels
+from minigrad.bench import runner
 from minigrad.cli import bench, doctor
 from minigrad.cli.main import main
 
@@ -68,6 +69,8 @@ def test_shapes_come_from_a_file(capsys, tmp_path):
             "Pass some of them.",
         ),
         (["--rounds", "0"], "--rounds is at least 1, got 0. Pass more."),
+        (["--minutes", "0"], "--minutes is more than 0, got 0. Pass more."),
+        (["--minutes", "nan"], "--minutes is more than 0, got nan. Pass more."),
         (
             ["--torch-compile"],
             "--torch-compile is one more contender of torch's, but torch does not compete. "
@@ -89,6 +92,37 @@ def test_wrong_arguments_are_explained(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_run_that_is_stopped_keeps_what_it_measured(capsys, monkeypatch, tmp_path):
+    measure, stops = runner._row, iter([None, KeyboardInterrupt])
+
+    def row(*args):
+        if stop := next(stops):
+            raise stop
+        return measure(*args)
+
+    monkeypatch.setattr(runner, "_row", row)
+    names = [SMALL, "relu_forward:2x3x6x5", "relu_backward:2x3x6x5"]
+    asked = [word for name in names for word in ("--only", name)]
+    assert main(["bench", *asked, "--rounds", "1", "--out", str(tmp_path)]) == 130
+    kept = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["name"] for row in kept["rows"]] == names[:1]
+    assert kept["left_out"] == names[1:]
+    told = "left out 2 cases, from relu_forward:2x3x6x5 on: the run was stopped"
+    assert told in capsys.readouterr().out
+    assert told in (tmp_path / "bench.txt").read_text()
+
+
+def test_a_run_that_measured_nothing_leaves_an_earlier_one_alone(monkeypatch, tmp_path):
+    (tmp_path / "bench.json").write_text("earlier")
+
+    def row(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_row", row)
+    assert main(["bench", "--only", SMALL, "--out", str(tmp_path)]) == 130
+    assert (tmp_path / "bench.json").read_text() == "earlier"
+
+
 def _no_file(folder):
     return ["--compare", str(folder / "none.json")], "which cannot be read so: [Errno 2]"
 
@@ -108,6 +142,11 @@ def _no_rows(folder):
     return ["--compare", str(folder / "old.json")], "which has no roofs, rows, left_out, stability"
 
 
+def _nested_json(folder):
+    (folder / "old.json").write_text("[" * 100_000)
+    return ["--compare", str(folder / "old.json")], "which cannot be read so: maximum recursion"
+
+
 def _no_folder(folder):
     (folder / "file").touch()
     return ["--out", str(folder / "file")], (
@@ -125,7 +164,7 @@ def _no_shapes(folder):
 
 
 @pytest.mark.parametrize(
-    "make", [_no_file, _broken_json, _other_json, _no_rows, _no_folder, _no_shapes]
+    "make", [_no_file, _broken_json, _other_json, _no_rows, _nested_json, _no_folder, _no_shapes]
 )
 def test_what_cannot_be_read_or_written_is_said_before_anything_is_measured(
     capsys, tmp_path, monkeypatch, make
