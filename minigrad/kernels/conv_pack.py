@@ -97,7 +97,7 @@ def pack_weight(weight: np.ndarray, packing: Packing) -> np.ndarray:
 def aligned(size: int, dtype: np.dtype, empty: Empty) -> np.ndarray:
     """Make an array, values undefined, whose vectors do not straddle two lines of the cache."""
     memory = empty((size * dtype.itemsize + LINE_BYTES,), _BYTE)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))  # the shortest way to it
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory.data))  # the shortest way to it
     start = -address % LINE_BYTES
     return memory[start : start + size * dtype.itemsize].view(dtype)
 
