@@ -1,8 +1,8 @@
-"""Settings on their way into a kernel: one array of whole numbers.
+"""Settings on their way into a kernel: plain tuples, or one array of whole numbers.
 
 A launch looks up the type of each argument. That takes four microseconds for four NamedTuples of
-forty integers, ten and more where other work has filled the caches, and half a microsecond for an
-array of them. The compiled loop makes NamedTuples of it again.
+forty integers, ten and more where other work has filled the caches, one for plain tuples, and half
+a microsecond for an array of them. The compiled loop makes NamedTuples of it again.
 """
 
 from collections.abc import Iterable
@@ -14,12 +14,17 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-__all__ = ["numbers_of", "tuple_of"]
+__all__ = ["numbers_of", "plain", "tuple_of"]
 
 # Any: the one makes its names while it runs; what the other makes takes one argument less when
 # compiled code calls it.
 config: Any = numba.config
 intrinsic: Any = numba.extending.intrinsic
+
+
+def plain(*settings: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Return NamedTuples as plain tuples."""
+    return [tuple(setting) for setting in settings]
 
 
 def numbers_of(rows: Iterable[Iterable[int]]) -> np.ndarray:

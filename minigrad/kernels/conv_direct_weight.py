@@ -41,6 +41,7 @@ from minigrad.kernels import _pool, conv_lanes_weight, conv_weight_rows
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
+from minigrad.kernels._numbers import plain
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
     ROWS,
@@ -163,9 +164,7 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray
         g.pixels * g.taps * g.groups * g.filters,
         flat_channels_last(grad_out),
         flat_channels_last(x),
-        g,
-        window,
-        plan,
+        *plain(g, window, plan),
         sums,
         grad_weight.reshape(-1),
     )
@@ -258,6 +257,7 @@ def _should_patch(g: Geometry, window: Window, dtype: np.dtype) -> bool:
 
 @kernel
 def _grad_weight_loop(grad_out, x, g, window, plan, sums, grad_weight):
+    g, window, plan = Geometry(*g), Window(*window), Plan(*plan)
     parts = plan.block_parts * plan.filter_parts
     for chunk in prange(plan.slots * parts):
         slot, part = chunk // parts, chunk % parts

@@ -16,6 +16,7 @@ import numpy as np
 from minigrad.kernels import _pool
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import flat_channels_last
+from minigrad.kernels._numbers import plain
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
     ROWS,
@@ -88,9 +89,7 @@ def grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
         single,
         flat_channels_last(grad_out),
         flat_channels_last(x),
-        g,
-        window,
-        plan,
+        *plain(g, window, plan),
         sums,
     )
     total = sums.sum(axis=0).reshape(
@@ -133,6 +132,7 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray, np.nd
 
 @kernel
 def _grad_weight_loop(strip, single, grad_out, x, g, window, plan, sums):
+    g, window, plan = Geometry(*g), Window(*window), Plan(*plan)
     for chunk in prange(plan.slots * plan.parts):
         slot, part = chunk // plan.parts, chunk % plan.parts
         blocks = chunk_bounds(slot, plan.slots, g.N * plan.blocks)

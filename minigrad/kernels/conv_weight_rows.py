@@ -32,6 +32,7 @@ from minigrad.kernels import _pool
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, kernel, prange
 from minigrad.kernels._layout import flat_channels_last, remembered
+from minigrad.kernels._numbers import plain
 from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
     ROWS,
@@ -44,7 +45,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_geometry import Geometry
-from minigrad.kernels.conv_window import fill_window, most_rows, window_of
+from minigrad.kernels.conv_window import Window, fill_window, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
 # How tall tiles are: three channels under 7 x 7 taps and 3 x 3 taps, or what the registers hold.
@@ -95,9 +96,7 @@ def sum_rows(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
         g.pixels * g.taps * g.filters,
         flat_channels_last(grad_out),
         flat_channels_last(x),
-        g,
-        window,
-        plan,
+        *plain(g, window, plan),
         sums.reshape(plan.slots, -1),
     )
     total = sums.sum(axis=0)[:, :, : plan.run]  # in the order of slots
@@ -121,6 +120,7 @@ def _plan(g: Geometry, dtype: np.dtype) -> Plan:
 
 @kernel
 def _sum_rows_loop(grad_out, x, g, window, plan, sums):
+    g, window, plan = Geometry(*g), Window(*window), Plan(*plan)
     for slot in prange(plan.slots):
         rows = chunk_bounds(slot, plan.slots, g.N * g.OH)
         _add_slot(grad_out, x, g, window, plan, rows, sums[slot])
