@@ -3,10 +3,10 @@
     python benchmarks/choice.py                      # 40 shapes drawn by chance, 3 products each
     python benchmarks/choice.py --seed 1 --all
 
-The costs in minigrad/kernels/conv_choice.py were fitted to the layers of residual networks and to
-shapes drawn with --seed 100. Here come 3 x 3 convolutions of any width, size and batch. The two
-algorithms take turns; a choice costs the time of the chosen one over that of the faster one.
-Differences below 5 % count as even.
+The costs in minigrad/kernels/conv_choice.py were fitted to the forward products of some thousand
+shapes, drawn as here and others with few rows or few filters. Here come 3 x 3 convolutions of any
+width, size and batch, by other seeds. The two algorithms take turns; a choice costs the time of the
+chosen one over that of the faster one. Differences below 5 % count as even.
 """
 
 import argparse

@@ -22,6 +22,12 @@ SECOND_LOOP = 1_000_000
 # Values of float32 in the longest vector.
 _VECTOR = 16
 
+# With such vectors: the strips of direct sums and their vectors, the lower tile of registers of
+# winograd, what a block of its tiles may take, and into how many blocks it cuts a small problem.
+STRIPS = ((1, 2), (7, 2), (4, 2), (8, 1))
+LOW = 8
+BLOCK_BYTES, CHUNKS = 768 * 1024, 8
+
 # What it costs im2col to add one value to its pixel of grad_x, in products of direct sums.
 PLACING = 32
 
@@ -65,9 +71,24 @@ def _whole(size: int, vector: int = _VECTOR) -> int:
     return -(-size // vector) * vector
 
 
-def direct_cost(N: int, C: int, H: int, W: int, F: int) -> int:
+def products(N: int, C: int, H: int, W: int, F: int) -> int:
     """Count the products of direct sums for H x W pixels, with whole vectors of filters."""
     return 9 * N * C * H * W * _whole(F)
+
+
+def direct_cost(N: int, C: int, H: int, W: int, F: int) -> int:
+    """Estimate how long direct sums take for H x W pixels, in products of full tiles.
+
+    Strips may hang over the end of a row, and vectors of filters lack a fellow; tiles take as long
+    as they have sums, and a little to read what these share. Windows are copied, weights packed.
+    """
+    vectors = _whole(F) // _VECTOR
+    row = min(
+        -(-W // height) * -(-vectors // wide) * (height * wide + 1)
+        for height, wide in STRIPS
+        if height <= max(W, 1)
+    )
+    return 9 * N * C * H * row * _VECTOR + 20 * N * H * W * _whole(C) + 900 * C * _whole(F)
 
 
 def few_tiles(tiles: int, F: int) -> bool:
@@ -78,24 +99,39 @@ def few_tiles(tiles: int, F: int) -> bool:
 def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> float:
     """Estimate how long winograd takes for H x W pixels in tiles of so many outputs, squared.
 
-    The unit is a product of direct sums. For each point there are the products of tiles, channels
+    The unit is that of ``direct_cost``. For each point there are the products of tiles, channels
     and filters, and three transforms, by whole vectors. What tiles do outside of the image is in
-    vain. Filters go out to memory and come back; they are summed by pairs of vectors, and one
-    without a fellow takes half as long again, for it waits for what it loads.
+    vain, and so are rows of a tile of registers that a block of them does not fill. Filters are
+    summed by pairs of vectors, and one without a fellow takes half as long again, for it waits for
+    what it loads.
 
-    With few tiles the patches go out to memory. Filters are made again for each 64 tiles, in the
-    second cache, and products have all they need in the first.
+    Each block reads all filters. The more channels, the fewer tiles it holds, and for a few of them
+    that takes longer than their products.
     """
-    points = (outputs + 2) ** 2
-    tiles = N * -(-H // outputs) * -(-W // outputs)
-    filters = _whole(F)
-    vectors = 8 * tiles * (_whole(C) + filters)
+    rows, row_tiles = N * -(-H // outputs), -(-W // outputs)
+    points, tiles, filters = (outputs + 2) ** 2, rows * row_tiles, _whole(F)
+    if tiles == 0:
+        return SECOND_LOOP
     if few_tiles(tiles, F):
-        work = 0.8 * tiles * C * filters + 1.5 * vectors + 12 * C * filters * -(-tiles // 64)
-    else:
-        summed = filters + filters // _VECTOR % 2 * _VECTOR // 2
-        work = tiles * C * summed + vectors + 30 * C * filters
+        return points * _wide_cost(tiles, C, filters) + SECOND_LOOP
+    alone = filters // _VECTOR % 2
+    room = max(BLOCK_BYTES // (points * 4 * (C + 2 * _VECTOR)), 2 * LOW)
+    block = max(min(room // row_tiles, -(-rows // CHUNKS)), 1)  # rows of tiles
+    blocks = -(-rows // block)
+    places = blocks * _whole(block * row_tiles, 2 * LOW if filters == _VECTOR else LOW)
+    summed = 0.9 * places * C * (filters + alone * _VECTOR // 2)
+    work = summed + 21 * tiles * (_whole(C) + filters) + (100 + 9 * blocks) * C * filters
     return points * work + SECOND_LOOP
+
+
+def _wide_cost(tiles: int, C: int, filters: int) -> float:
+    """Estimate what a point costs with few tiles.
+
+    Their patches go out to memory. Filters are made again for each 64 tiles, in the second cache,
+    and products have all they need in the first.
+    """
+    summed = 0.9 * _whole(tiles, LOW) * C * filters
+    return summed + tiles * (140 * _whole(C) + 42 * filters) + 24 * C * filters * -(-tiles // 64)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -124,7 +160,7 @@ def _pays_for_winograd(case: Case) -> bool:
     """Tell whether winograd is faster; its error may be two to four times that of direct."""
     (N, C, H, W), F = case.x_shape, case.weight_shape[0]
     if case.product == "grad_weight":
-        return winograd_weight_cost(N, C, H, W, F) < direct_cost(N, C, H, W, F)
+        return winograd_weight_cost(N, C, H, W, F) < products(N, C, H, W, F)
     if case.product == "grad_input":
         C, F = F, C
     outputs = winograd_outputs(N, C, H, W, F)

@@ -59,7 +59,7 @@ def test_winograd_leaves_to_direct_what_it_cannot_compute(chosen):
 
 
 def test_the_table_never_gives_float64_to_winograd(chosen):
-    x, weight = np.ones((4, 32, 16, 16)), np.ones((32, 32, 3, 3))
+    x, weight = np.ones((4, 64, 16, 16)), np.ones((64, 64, 3, 3))
     mg.conv2d(x, weight, padding=1)
     mg.conv2d(x.astype("f"), weight.astype("f"), padding=1)
     assert chosen == ["direct", "winograd"]
