@@ -31,7 +31,7 @@ import dataclasses
 
 import numpy as np
 
-from minigrad.kernels import _pool, conv_lanes
+from minigrad.kernels import _pool, conv_few, conv_lanes
 from minigrad.kernels._ahead import prefetch_lines, prefetch_write_lines, spread_lines
 from minigrad.kernels._bits import tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
@@ -119,6 +119,8 @@ def conv2d_forward(
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
     job = _forward(x.shape, weight.shape, stride, padding, dilation, groups, x.dtype)
+    if job.few:
+        return conv_few.forward(job.few, x, weight, bias, other, relu)
     out = empty_channels_last(job.shape, x.dtype)
     _convolve(job, x, weight, False, bias, out, other, relu)
     return out
@@ -140,6 +142,8 @@ def conv2d_grad_input(
     if grad_x.size == 0:
         return grad_x
     job = _backward(input_shape, weight.shape, stride, padding, dilation, groups, grad_out.dtype)
+    if job.few:
+        return conv_few.grad_input(job.few, grad_out, weight, other, mask)
     _convolve(job, grad_out, weight, True, None, grad_x, other, False, mask)
     return grad_x
 
@@ -150,6 +154,7 @@ class Job:
 
     shape: Shape  # of the result
     groups: int
+    few: Geometry | None  # if conv_few.py serves; then the rest is not needed
     in_lanes: conv_lanes.Job | None  # then most of the rest is not needed
     untapped: bool  # there are phases without taps
     work: int
@@ -169,7 +174,7 @@ def _forward(
     g = geometry(x_shape, weight_shape, stride, padding, dilation, groups)
     places = Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F)
     phase = Phase(g, places, np.arange(g.KH * g.KW))
-    return _job([phase], g.KH * g.KW, False, (g.N, g.F, g.OH, g.OW), dtype)
+    return _job(g, [phase], False, (g.N, g.F, g.OH, g.OW), dtype)
 
 
 @remembered
@@ -178,11 +183,12 @@ def _backward(
     groups: int, dtype: np.dtype,
 ) -> Job:  # fmt: skip
     g = geometry(x_shape, weight_shape, stride, padding, dilation, groups)
-    return _job(phases_of(g), g.KH * g.KW, True, x_shape, dtype)
+    return _job(g, phases_of(g), True, x_shape, dtype)
 
 
-def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype: np.dtype) -> Job:
+def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype: np.dtype) -> Job:
     """Work out what the loop must know; all phases share its chunks, windows and packed weight."""
+    square = g.KH * g.KW
     phases = [trimmed(phase) for phase in phases]
     tapped = [phase for phase in phases if phase.g.taps]
     if len(phases) == 1:
@@ -212,6 +218,7 @@ def _job(phases: list[Phase], square: int, transposed: bool, shape: Shape, dtype
     return Job(
         shape=shape,
         groups=whole.groups,
+        few=g if conv_few.serves(g) else None,
         in_lanes=in_lanes,
         untapped=len(tapped) < len(phases),
         work=sum(phase.g.pixels * (phase.g.taps + 1) * phase.g.F for phase in phases),

@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import _pool, conv_lanes_weight, conv_weight_rows
+from minigrad.kernels import _pool, conv_few, conv_lanes_weight, conv_weight_rows
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
@@ -135,6 +135,8 @@ def conv2d_grad_weight(
 ) -> np.ndarray:
     """Return the gradient with respect to weight, given the one with respect to the output."""
     g = geometry(x.shape, weight_shape, stride, padding, dilation, groups)
+    if conv_few.serves(g):
+        return conv_few.grad_weight(g, grad_out, x, weight_shape)
     g, rows, columns = seeing(g)
     if g.pixels * g.taps * g.F == 0:
         return np.zeros(weight_shape, x.dtype)

@@ -40,7 +40,18 @@ class Phase(NamedTuple):
 
 
 def phases_of(g: Geometry) -> list[Phase]:
-    """Return the convolutions of grad_out that make grad_x."""
+    """Return the convolutions of grad_out that make grad_x.
+
+    Where grad_out is one pixel high no stride is ever made. With one that is longer than the image
+    each row is a phase, with the one row of taps that it sees; so it is with columns. Small groups
+    keep their strips: their loops are compiled for a number of taps.
+    """
+    if g.groups == 1:
+        reach_h, reach_w = g.dilation_h * (g.KH - 1), g.dilation_w * (g.KW - 1)
+        g = g._replace(
+            stride_h=g.stride_h + (reach_h if g.OH == 1 else 0),
+            stride_w=g.stride_w + (reach_w if g.OW == 1 else 0),
+        )
     rows = [_axis(p, g.H, g.KH, g.stride_h, g.top, g.dilation_h) for p in range(g.stride_h)]
     columns = [_axis(p, g.W, g.KW, g.stride_w, g.left, g.dilation_w) for p in range(g.stride_w)]
     return [

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad import kernels
-from minigrad.kernels import _jit, conv_direct_weight, conv_im2col, winograd
+from minigrad.kernels import _jit, conv_direct_weight, conv_few, conv_im2col, winograd
 from minigrad.kernels.conv_choice import Case, choose, conv_algorithm
+from minigrad.kernels.conv_geometry import geometry
 
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
 
@@ -70,6 +71,11 @@ CASES = {
     "padding alone": ((2, 3, 2, 1), (4, 3, 1, 2), (1, 1), (0, 0, 2, 2), (1, 4), 1),
     "depthwise, one tap": ((2, 20, 5, 7), (20, 1, 1, 1), (2, 3), (1, 0, 0, 1), (3, 1), 20),
     "one tap, dilated": ((3, 33, 5, 7), (40, 33, 1, 1), (1, 1), (0, 0, 0, 0), (1, 2), 1),
+    "one output": ((3, 5, 8, 5), (37, 5, 3, 3), (2, 2), (0, 0, 0, 0), (3, 2), 1),
+    "one row of outputs": ((17, 5, 3, 9), (20, 5, 3, 3), (1, 1), (0, 0, 1, 0), (1, 1), 1),
+    "one column of outputs": ((3, 6, 9, 4), (35, 6, 2, 4), (2, 3), (1, 0, 0, 1), (1, 1), 1),
+    "one output over padding": ((15, 5, 3, 2), (6, 5, 4, 4), (1, 1), (1, 0, 1, 1), (1, 1), 1),
+    "a single tap, few pixels": ((2, 33, 5, 3), (19, 33, 1, 1), (3, 2), (0, 0, 0, 0), (1, 1), 1),
     "empty batch": ((0, 3, 5, 4), (2, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "no room for the kernel": ((2, 3, 2, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "no channels": ((2, 0, 5, 4), (3, 0, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -365,3 +371,39 @@ def test_few_channels_are_lowered_for_grad_x_alone(weight_shape, groups, algorit
     assert choose(case) == algorithm
     assert choose(case._replace(product="forward")) == "direct"
     assert choose(case._replace(product="grad_weight")) == "direct"
+
+
+@pytest.mark.parametrize(
+    ("name", "few"),
+    [
+        ("kernel as large as the image", True),
+        ("one output", True),
+        ("a single tap, few pixels", True),
+        ("one output over padding", False),
+        ("one row of outputs", False),
+        ("pointwise", False),  # 30 pixels
+        ("filters a page, groups", False),
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
+def test_few_pixels_are_products_of_matrices(name, few, algorithm):
+    x_shape, weight_shape, *settings = CASES[name]
+    assert conv_few.serves(geometry(x_shape, weight_shape, *settings)) == few
+
+
+@pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
+@pytest.mark.parametrize(
+    ("shape", "F", "chosen"),
+    [
+        ((16, 64, 56, 56), 64, "winograd"),
+        ((1, 512, 7, 7), 512, "winograd"),
+        ((16, 434, 5, 12), 11, "direct"),  # one vector of filters, read again for a few tiles each
+        ((8, 236, 5, 11), 22, "direct"),
+        ((2, 13, 9, 41), 283, "direct"),  # patches of a few channels
+        ((0, 16, 8, 8), 16, "direct"),
+    ],
+)
+def test_winograd_serves_where_its_products_outweigh_the_rest(shape, F, chosen, algorithm):
+    case = Case("forward", np.dtype(np.float32), shape, (F, shape[1], 3, 3), (1, 1), (1, 1), 1)
+    with conv_algorithm("auto"):
+        assert choose(case) == chosen
