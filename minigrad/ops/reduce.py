@@ -42,6 +42,13 @@ def _total(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     return _reduce(x, axis=axes, keepdims=keepdims)
 
 
+def _average(x: Any, axes: tuple[int, ...], keepdims: bool, count: int) -> Any:
+    """The mean of so many entries; whole numbers are summed in float64, where none overflows."""
+    whole = getattr(x, "dtype", _FLOAT64).kind in "biu"
+    return _reduce(x, axis=axes, keepdims=keepdims, dtype=_FLOAT64 if whole else None) / count
+
+
+_FLOAT64 = np.dtype(np.float64)
 _reduce: Any = np.add.reduce  # Any: its types want keepdims as a literal
 
 
@@ -145,7 +152,7 @@ class Mean(Function):
         count = _count(ctx.shape, axes)
         # Where there are no entries, no gradient is to be divided either.
         ctx.count = count or 1
-        return _total(x, axes, keepdims) / count
+        return _average(x, axes, keepdims, count)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:
@@ -199,7 +206,7 @@ class Var(Function):
         ctx.free = float(n - ddof) if n > ddof else 0.0  # a NumPy scalar would widen float32
         # Two passes: the mean of the squares minus the square of the mean loses all digits
         # where the mean is large. Squared without abs, which no complex step could cross.
-        average = _total(x, axes, True) / n
+        average = _average(x, axes, True, n)
         centred = x - average
         ctx.save(x, average)
         return _total(centred * centred, axes, keepdims) / ctx.free

@@ -176,6 +176,12 @@ def test_logsumexp_of_infinity_and_of_nan():
     assert np.isnan(mg.logsumexp(np.array([1000.0, np.nan])).item())
 
 
+def test_the_mean_of_large_whole_numbers_does_not_overflow():
+    moments = np.full((3, 4), 1_700_000_000_000_000_000)  # nanoseconds; six overflow int64
+    assert mg.mean(moments).item() == 1.7e18
+    assert mg.var(moments).item() == 0
+
+
 def test_integers_and_numbers_are_reduced_without_gradient():
     labels = mg.tensor([[1, 2], [3, 6]])
     assert labels.sum(axis=0).data.tolist() == [4, 8]
