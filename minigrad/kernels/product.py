@@ -22,7 +22,7 @@ import numpy as np
 
 from minigrad.kernels import _pool
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._runs import aligned_empty, copy_run
+from minigrad.kernels._runs import add_run, aligned_empty, copy_run
 from minigrad.kernels._simd import (
     ROWS,
     VECTORS,
@@ -47,8 +47,12 @@ CHUNKS = 16
 DOTS = 32
 
 
-def matrix_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return a @ b."""
+# Stands for None, of which a kernel would be compiled anew.
+_NO_BIAS = {np.dtype(kind): np.empty(0, kind) for kind in ("f4", "f8")}
+
+
+def matrix_product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """Return a @ b, plus a bias for each column."""
     (M, K), N = a.shape, b.shape[1]
     left, right = _flat(a), _flat(b)
     out = _pool.empty((M, N), a.dtype)
@@ -56,10 +60,11 @@ def matrix_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         rows, columns = (*left[:2], M, N), (right[0], right[2], N, 1)
         few, many = (rows, columns) if M <= N else (columns, rows)
         _dots_loop.launch(M * K * N, *few, *many, K, out.reshape(-1))
-        return out
+        return out if bias is None else np.add(out, bias, out=out)
     panels = max(chunks_of(N, VECTORS * lanes(a.dtype)), 1)
     parts = max(min(chunks_of(CHUNKS, panels), M // (4 * ROWS)), 1)
-    _product_loop.launch(M * K * N, *left, *right, M, K, N, parts, out.reshape(-1))
+    added = _NO_BIAS[a.dtype] if bias is None else np.ascontiguousarray(bias)
+    _product_loop.launch(M * K * N, *left, *right, M, K, N, parts, added, out.reshape(-1))
     return out
 
 
@@ -72,18 +77,18 @@ def _flat(x: np.ndarray) -> tuple[np.ndarray, int, int]:
 
 
 @kernel
-def _product_loop(a, a_row, a_column, b, b_row, b_column, M, K, N, parts, out):
+def _product_loop(a, a_row, a_column, b, b_row, b_column, M, K, N, parts, bias, out):
     panel = VECTORS * lanes_of(out)
     for chunk in prange(chunks_of(N, panel) * parts):
         first, last = chunk_bounds(chunk % parts, parts, M)
         _product_panel(
             last - first, K, N, chunk // parts * panel,
-            a[first * a_row :], a_row, a_column, b, b_row, b_column, out[first * N :],
+            a[first * a_row :], a_row, a_column, b, b_row, b_column, bias, out[first * N :],
         )  # fmt: skip
 
 
 @body
-def _product_panel(M, K, N, column, a, a_row, a_column, b, b_row, b_column, out):
+def _product_panel(M, K, N, column, a, a_row, a_column, b, b_row, b_column, bias, out):
     """Compute M rows of the panel that begins at ``column``."""
     width = lanes_of(out)
     columns = min(N - column, VECTORS * width)
@@ -105,9 +110,11 @@ def _product_panel(M, K, N, column, a, a_row, a_column, b, b_row, b_column, out)
             M, vectors, depth, a[k * a_column :], a_row, a_column,
             block, width, step, sums, row, ADD if k > 0 else OVERWRITE,
         )  # fmt: skip
-    if not whole:
-        for m in range(M):
+    for m in range(M):
+        if not whole:
             copy_run(out, m * N + column, sums, m * row, columns)
+        if bias.size:
+            add_run(out, m * N + column, bias, column, columns)
 
 
 @body

@@ -31,13 +31,14 @@ def _turned(x: np.ndarray) -> np.ndarray:
 _SMALL, _SMALL_VECTOR = 262_144, 8192
 
 
-def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x y for two matrices, by the kernel if they are large."""
+def _product(x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """x y for two matrices, plus a bias for each column, by the kernel if they are large."""
     (N, K), M = x.shape, y.shape[1]
     work, limit = N * K * M, _SMALL_VECTOR if 1 in (N, M) else _SMALL
-    if work <= limit or x.dtype != y.dtype or x.dtype.kind != "f":
-        return x @ y
-    return kernels.matrix_product(x, y)
+    mixed = x.dtype != y.dtype or (bias is not None and x.dtype != bias.dtype)
+    if work <= limit or mixed or x.dtype.kind != "f":
+        return x @ y if bias is None else x @ y + bias
+    return kernels.matrix_product(x, y, bias)
 
 
 class MatMul(Function):
@@ -207,10 +208,8 @@ class Linear(Function):
     def forward(ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> Any:
         ctx.save(x, weight)
         # One product of all rows at once; NumPy would run one for each batch axis.
-        y = _product(_flat_rows(x), weight.T)
-        if x.ndim != 2:
-            y = y.reshape(*x.shape[:-1], weight.shape[0])
-        return y if bias is None else y + bias
+        y = _product(_flat_rows(x), weight.T, bias)
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> Any:

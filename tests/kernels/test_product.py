@@ -37,6 +37,8 @@ def test_it_is_the_product_whatever_the_strides(M, K, N, dtype):
         for right in b, np.asfortranarray(b), strided:
             out = kernels.matrix_product(left, right)
             np.testing.assert_array_equal(out, a @ b, strict=True)
+    bias = _integers(rng, (2 * N,), dtype)[::2]
+    np.testing.assert_array_equal(kernels.matrix_product(a, b, bias), a @ b + bias, strict=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

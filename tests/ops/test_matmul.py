@@ -131,7 +131,8 @@ def test_linear_agrees_with_torch():
 def test_large_matrices_go_to_the_kernel_both_ways(rows, monkeypatch):
     calls = []
 
-    def matrix_product(a, b):
+    def matrix_product(a, b, bias):
+        assert bias is None
         calls.append((a.shape, b.shape))
         return a @ b
 
@@ -157,4 +158,7 @@ def test_large_products_are_right(dtype):
     x = rng.integers(-3, 4, (40, 130)).astype(dtype)
     weight = rng.integers(-3, 4, (70, 130)).astype(dtype)
     np.testing.assert_array_equal(linear(x, weight).data, x @ weight.T, strict=True)
+    for bias in np.arange(70, dtype=dtype), np.arange(70.0):  # of x's dtype, and of another maybe
+        expected = x @ weight.T + bias
+        np.testing.assert_array_equal(linear(x, weight, bias).data, expected, strict=True)
     np.testing.assert_array_equal((mg.Tensor(x) @ weight.T).data, x @ weight.T, strict=True)
