@@ -10,7 +10,8 @@ vector has lanes::
     settle(held, out, place, to, count)
 
 Places are whole numbers held as floats, so that one comparison selects both rows. Backward, the
-cotangents that a pixel has won are added up in a tile of one row by ``add_won``.
+cotangents that a pixel has won are added up in a tile of one row by ``add_won``, of one vector or
+of several: then what else a tap costs is paid once for all of them.
 """
 
 from typing import Any
@@ -119,24 +120,28 @@ def settle(typing_context, held, out, place, to, count):
 
 @intrinsic
 def add_won(typing_context, total, grad_out, place, at, tap, count):
-    """Add the cotangents from ``at`` on whose window was won at place ``tap``."""
+    """Add ``count`` cotangents from ``at`` on where their window was won at place ``tap``."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         total_value, grad_value, place_value, at, tap, count = args
         judge = _Judge(context, builder, total)
-        grad = judge.read(grad_out, grad_value, at, count)
-        winners = judge.read(place, place_value, at, count)
-        number = judge.splat(builder.trunc(tap, winners.type.element), winners.type)
-        won = builder.icmp_unsigned("==", winners, number)
-        share = builder.select(won, grad, ir.Constant(grad.type, None))
-        held = builder.extract_value(total_value, 0)
-        return builder.insert_value(total_value, builder.fadd(held, share), 0)
+        for index, _, v in total.cells:
+            before = ir.Constant(at.type, v * total.lanes)
+            here, left = builder.add(at, before), builder.sub(count, before)
+            grad = judge.read(grad_out, grad_value, here, left)
+            winners = judge.read(place, place_value, here, left)
+            number = judge.splat(builder.trunc(tap, winners.type.element), winners.type)
+            won = builder.icmp_unsigned("==", winners, number)
+            share = builder.select(won, grad, ir.Constant(grad.type, None))
+            held = builder.extract_value(total_value, index)
+            total_value = builder.insert_value(total_value, builder.fadd(held, share), index)
+        return total_value
 
     index = types.intp
     return total(total, grad_out, place, index, index, index), emit
 
 
-if config.DISABLE_JIT:  # vectors hold one element, and count is 1
+if config.DISABLE_JIT:  # vectors hold one element
 
     def contest(x: np.ndarray, first: int) -> tuple[float, int]:
         return -np.inf, first
@@ -154,4 +159,5 @@ if config.DISABLE_JIT:  # vectors hold one element, and count is 1
     def add_won(
         total: np.ndarray, grad_out: np.ndarray, place: np.ndarray, at: int, tap: int, count: int
     ) -> np.ndarray:
-        return total + grad_out[at] if place[at] == tap else total
+        won = place[at : at + count] == tap
+        return total + np.where(won, grad_out[at : at + count], 0)

@@ -126,10 +126,9 @@ def max_pool2d_forward(
 
 
 @body
-def _gather_vector(grad_out, place, at, rows, columns, seen, grad_x, to, count):
+def _gather(total, grad_out, place, at, rows, columns, seen, grad_x, to, count):
     """Collect the cotangents that one pixel won, in ``count`` channels."""
     r_first, r_last, c_first, c_last = seen
-    total = tile_zeros(1, 1, grad_x)
     for r in range(r_first, r_last):
         line, tap = at + rows.offsets[r], rows.places[r]
         for c in range(c_first, c_last):
@@ -144,19 +143,26 @@ def _gather_rows(grad_out, place, rows, columns, first, last, grad_x):
     _, OH, OW, C = grad_out.shape
     _, H, W, _ = grad_x.shape
     grad_out, place, grad_x = grad_out.reshape(-1), place.reshape(-1), grad_x.reshape(-1)
-    width = lanes_of(grad_x)
-    few = width > C
+    width, one, several = lanes_of(grad_x), tile_zeros(1, 1, grad_x), tile_zeros(1, 4, grad_x)
     for i in range(first, last):
         image, to = i // H * OH * OW * C, i * W * C
         r_first, r_last = rows.starts[i % H], rows.starts[i % H + 1]
         for w in range(W):
-            seen = (r_first, r_last, columns.starts[w], columns.starts[w + 1])
-            if few:
-                _gather_vector(grad_out, place, image, rows, columns, seen, grad_x, to, C)
-            else:
-                for c in range(0, C, width):
-                    at, c_to = image + min(c, C - width), to + min(c, C - width)
-                    _gather_vector(grad_out, place, at, rows, columns, seen, grad_x, c_to, width)
+            seen, c = (r_first, r_last, columns.starts[w], columns.starts[w + 1]), 0
+            while c + 4 * width <= C:
+                _gather(
+                    several, grad_out, place, image + c, rows, columns, seen, grad_x, to + c,
+                    4 * width,
+                )  # fmt: skip
+                c += 4 * width
+            if width > C:
+                _gather(one, grad_out, place, image, rows, columns, seen, grad_x, to, C)
+                c = C
+            while c < C:
+                c = min(c, C - width)  # the last vector may begin within the one before
+                at, c_to = image + c, to + c
+                _gather(one, grad_out, place, at, rows, columns, seen, grad_x, c_to, width)
+                c += width
             to += C
 
 
