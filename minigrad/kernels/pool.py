@@ -1,9 +1,12 @@
-"""Max pooling, and its backward as a gather.
+"""Max pooling, and its backward as a gather or a scatter.
 
 Forward, an output pixel looks through its window. Backward, an input pixel looks through the
 windows it lies in and takes the cotangents of those it won: nothing is written twice, so rows can
-be shared among threads, and nothing needs to be zero first. Both hold a vector of channels in
-registers until they have seen all there is to see, and write it once.
+be shared among threads, and nothing needs to be zero first. Both hold vectors of channels in
+registers until they have seen all there is to see, and write them once.
+
+Where windows are large and channels few it is sooner done to send each cotangent to its winner, one
+at a time, an image on one thread. Both ways add up in the order of the windows: the bits are equal.
 """
 
 import functools
@@ -14,7 +17,8 @@ import numpy as np
 from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last, empty_channels_last
-from minigrad.kernels._simd import lanes_of, tile_store_columns, tile_zeros
+from minigrad.kernels._runs import zero_run
+from minigrad.kernels._simd import lanes, lanes_of, tile_store_columns, tile_zeros
 from minigrad.kernels.taps import Taps, place_dtype, window_taps
 
 Pair = tuple[int, int]
@@ -167,11 +171,62 @@ def _gather_rows(grad_out, place, rows, columns, first, last, grad_x):
 
 
 @kernel
-def _backward_loop(grad_out, place, rows, columns, chunks, grad_x):
+def _gather_loop(grad_out, place, rows, columns, chunks, grad_x):
     rows, columns = _Axis(*rows), _Axis(*columns)
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, grad_x.shape[0] * grad_x.shape[1])
         _gather_rows(grad_out, place, rows, columns, first, last, grad_x)
+
+
+# Cycles that a vector of a tap costs in a gather, and a value of grad_out in a scatter.
+_GATHERED, _SCATTERED = 6, 5
+
+
+def _scatters(N: int, C: int, taps: int, dtype: np.dtype) -> bool:
+    """Say whether a scatter takes less time than a gather, for each window of all channels."""
+    several, rest = divmod(C, 4 * lanes(dtype))
+    vectors = 2 * several + -(-rest // lanes(dtype))  # four together cost as much as two
+    # One image has one thread.
+    return _GATHERED * taps * vectors > _SCATTERED * C * (2 if N == 1 else 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _landing(
+    C: int,
+    in_size: Pair,
+    out_size: Pair,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which rows and columns of windows see anything, and how far each place is from the
+    first, in values."""
+    geometry = zip(in_size, out_size, kernel_size, stride, padding, dilation, strict=True)
+    rows, columns = (np.flatnonzero(np.diff(window_taps(*axis).starts)) for axis in geometry)
+    kh, kw = np.indices(kernel_size)
+    return rows, columns, ((kh * dilation[0] * in_size[1] + kw * dilation[1]) * C).ravel()
+
+
+@body
+def _scatter(grad_out, place, n, rows, columns, away, stride, padding, grad_x):
+    """Send the cotangents of one image to the winners, window after window."""
+    _, OH, OW, C = grad_out.shape
+    _, H, W, _ = grad_x.shape
+    grad_out, place, grad_x = grad_out.reshape(-1), place.reshape(-1), grad_x.reshape(-1)
+    zero_run(grad_x, n * H * W * C, H * W * C)
+    for oh in rows:
+        for ow in columns:
+            at = ((n * OH + oh) * OW + ow) * C
+            to = ((n * H + oh * stride[0] - padding[0]) * W + ow * stride[1] - padding[1]) * C
+            for c in range(C):
+                grad_x[to + away[place[at + c]] + c] += grad_out[at + c]
+
+
+@kernel
+def _scatter_loop(grad_out, place, rows, columns, away, stride, padding, grad_x):
+    for n in prange(grad_out.shape[0]):
+        _scatter(grad_out, place, n, rows, columns, away, stride, padding, grad_x)
 
 
 def max_pool2d_backward(
@@ -185,12 +240,23 @@ def max_pool2d_backward(
 ) -> np.ndarray:
     """Return the gradient of x: each winner receives the cotangent of its window."""
     N, C, *out_size = grad_out.shape
-    window = kernel_size, stride, padding, dilation
-    rows, columns = _window(C, in_size, tuple(out_size), *window, True)
+    taps, window = kernel_size[0] * kernel_size[1], (kernel_size, stride, padding, dilation)
     grad_x = empty_channels_last((N, C, *in_size), grad_out.dtype)
-    work = max(grad_x.size, grad_out.size * kernel_size[0] * kernel_size[1])
+    if _scatters(N, C, taps, grad_out.dtype):
+        _scatter_loop.launch(
+            max(grad_x.size, 4 * grad_out.size),
+            channels_last(grad_out),
+            channels_last(place),
+            *_landing(C, in_size, tuple(out_size), *window),
+            stride,
+            padding,
+            channels_last(grad_x),
+        )
+        return grad_x
+    rows, columns = _window(C, in_size, tuple(out_size), *window, True)
+    work = max(grad_x.size, grad_out.size * taps)
     chunks = min(N * in_size[0], chunks_of(work, CHUNK))
-    _backward_loop.launch(
+    _gather_loop.launch(
         work,
         channels_last(grad_out),
         channels_last(place),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad import kernels
-from minigrad.kernels import _jit
+from minigrad.kernels import _jit, pool
 
 pytestmark = pytest.mark.usefixtures("fast_kernels")
 
@@ -27,7 +27,8 @@ def geometries(draw):
         beyond = draw(st.booleans()) and out * s < size + p
         axes.append((size, k, s, p, d, out + beyond))
     sizes, *window = zip(*axes, strict=True)
-    return (draw(st.integers(0, 3)), draw(st.integers(1, 20)), *sizes), window
+    channels = draw(st.integers(1, 20) | st.sampled_from([64, 83]))
+    return (draw(st.integers(0, 3)), channels, *sizes), window
 
 
 @given(
@@ -113,7 +114,25 @@ def test_the_place_is_as_small_as_the_window_allows(side, dtype):
     np.testing.assert_array_equal(place.ravel(), [0, side * side - 1])
 
 
-def test_any_number_of_threads_gives_the_same_bits(monkeypatch, pool_of_four):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("C", [1, 7, 20, 70])
+def test_a_gather_and_a_scatter_give_the_same_bits(C, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, C, 13, 11)).astype(dtype)
+    window, out_size = ((5, 4), (1, 2), (2, 1), (1, 2)), (13, 4)
+    grad_out = rng.standard_normal((2, C, *out_size)).astype(dtype)
+    grad_out[1, :, 3, 2] = np.nan
+    _, place = kernels.max_pool2d_forward(x, *window, out_size)
+    grads = []
+    for scatters in False, True:
+        monkeypatch.setattr(pool, "_scatters", lambda *shape, chosen=scatters: chosen)
+        grads.append(kernels.max_pool2d_backward(grad_out, place, *window, x.shape[2:]))
+    np.testing.assert_array_equal(*grads, strict=True)
+
+
+@pytest.mark.parametrize("scatters", [False, True])
+def test_any_number_of_threads_gives_the_same_bits(scatters, monkeypatch, pool_of_four):
+    monkeypatch.setattr(pool, "_scatters", lambda *shape: scatters)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, 20, 31, 29)).astype(np.float32)
     window, out_size = ((3, 3), (2, 2), (1, 1), (1, 1)), (16, 15)
