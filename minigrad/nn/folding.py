@@ -10,6 +10,7 @@ import numpy as np
 
 from minigrad.core.errors import ArgumentError
 from minigrad.core.mode import no_grad
+from minigrad.nn.container import ModuleList, Sequential
 from minigrad.nn.conv import Conv2d
 from minigrad.nn.linear import Identity
 from minigrad.nn.module import Module
@@ -33,7 +34,8 @@ def fold_batch_norm(model: Module, x: Any = None) -> Module:
     model : Module
         Stays as it is.
     x : Tensor or ndarray, optional
-        Input on which the copy is compared with the model.
+        Input on which the copy is compared with the model. Needed where a module of your own holds
+        a batch norm to fold.
 
     Returns
     -------
@@ -45,13 +47,14 @@ def fold_batch_norm(model: Module, x: Any = None) -> Module:
     ------
     ArgumentError
         If there is nothing to fold, a batch norm keeps no running statistics, a layer to fold
-        stands in two places, or the copy differs from the model on x.
+        stands in two places or has hooks, x is needed, or the copy differs from the model on x.
 
     Notes
     -----
     A ``BatchNorm2d`` is folded if it is assigned right behind a ``Conv2d`` of as many channels in
-    the same module, as in every network of :mod:`minigrad.models`. Where a model of your own calls
-    them in another order, pass x: then a wrong fold is an error. Batch norms elsewhere stay.
+    the same module, as in every network of :mod:`minigrad.models`. A module of your own may call
+    them in another order, or one of them twice, so it needs x, on which a wrong fold is found.
+    Batch norms elsewhere stay.
 
     Weights that cannot change need to be brought only once, at the first call, to the form in which
     convolutions read them. The forms are kept for as long as the weights live, and take as much
@@ -80,7 +83,9 @@ def fold_batch_norm(model: Module, x: Any = None) -> Module:
             "without. Use it as it is, after model.eval()."
         )
     for path, module, conv, name, norm in pairs:
-        _check(path, norm, max(places[conv], places[norm]))
+        _check(path, conv, norm, max(places[conv], places[norm]))
+        if x is None:
+            _check_order(path.removesuffix(name).removesuffix("."), module)
         _fold(conv, norm)
         setattr(module, name, Identity())
     if x is not None:
@@ -102,7 +107,7 @@ def _pairs(model: Module) -> Iterator[tuple[str, Module, Conv2d, str, BatchNorm2
                 yield (f"{path}.{name}" if path else name), module, conv, name, norm
 
 
-def _check(path: str, norm: BatchNorm2d, places: int) -> None:
+def _check(path: str, conv: Conv2d, norm: BatchNorm2d, places: int) -> None:
     if norm.running_mean is None:
         raise ArgumentError(
             f"fold_batch_norm: running statistics are needed, {path} keeps none and takes those of "
@@ -112,6 +117,27 @@ def _check(path: str, norm: BatchNorm2d, places: int) -> None:
         raise ArgumentError(
             f"fold_batch_norm: layers that stand in one place are needed, {path} or the "
             f"convolution before it stands in {places}. Make a layer for each place."
+        )
+    if conv.has_hooks or norm.has_hooks:
+        raise ArgumentError(
+            f"fold_batch_norm: layers without hooks are needed, {path} or the convolution before "
+            f"it has some, which would see other results, or none. Remove them first."
+        )
+
+
+def _check_order(path: str, module: Module) -> None:
+    """Refuse a module of which only its forward, a user's, knows in which order it calls."""
+    kind = type(module)
+    ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    row = isinstance(module, Sequential) and kind.forward is Sequential.forward
+    # A method may also be replaced on the module itself.
+    replaced = any(callable(getattr(kind, name, None)) for name in vars(module))
+    if replaced or isinstance(module, ModuleList) or not (ours or row):
+        raise ArgumentError(
+            f"fold_batch_norm: a forward that calls each batch norm on the result of the "
+            f"convolution assigned before it is needed, and nobody knows that of "
+            f"{path or 'the model'}, a {kind.__name__}. Pass an input as x, on which the folded "
+            f"copy is compared with the model."
         )
 
 

@@ -258,6 +258,44 @@ class _Crossed(nn.Module):
         return self.conv(mg.relu(self.norm(x)))
 
 
+class _Twice(nn.Module):
+    """Calls its convolution on both sides of the batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.conv(self.norm(self.conv(x)))
+
+
+class _Row(nn.Sequential):
+    """A row with a name of its own, called as every row is."""
+
+
+def _replaced():
+    """A row whose forward is another one, which does what the row's does."""
+    row = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    row.forward = lambda x: row[1](row[0](x))
+    return row
+
+
+class _Listed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)])
+
+    def forward(self, x):
+        return self.layers[1](self.layers[0](x))
+
+
+def _hooked(place):
+    row = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    row[place].register_forward_hook(lambda *args: None)
+    return row
+
+
 def _shared():
     conv = nn.Conv2d(3, 3, 1)
     return nn.Sequential(conv, nn.BatchNorm2d(3), conv, nn.BatchNorm2d(3))
@@ -289,6 +327,30 @@ WRONG = {
     ),
 }
 
+HOOKS = (
+    "fold_batch_norm: layers without hooks are needed, 1 or the convolution before it has some, "
+    "which would see other results, or none. Remove them first."
+)
+WRONG["hook on the batch norm"] = lambda: _hooked(1), None, HOOKS
+WRONG["hook on the convolution"] = lambda: _hooked(0), None, HOOKS
+
+UNKNOWN = {
+    "twice": (_Twice, "the model, a _Twice"),
+    "crossed": (lambda: nn.Sequential(_Crossed()), "0, a _Crossed"),
+    "listed": (_Listed, "layers, a ModuleList"),
+    "replaced": (_replaced, "the model, a Sequential"),
+}
+WRONG |= {
+    f"unknown order, {name}": (
+        make,
+        None,
+        "fold_batch_norm: a forward that calls each batch norm on the result of the convolution "
+        f"assigned before it is needed, and nobody knows that of {told}. Pass an input as x, on "
+        "which the folded copy is compared with the model.",
+    )
+    for name, (make, told) in UNKNOWN.items()
+}
+
 
 @pytest.mark.parametrize(("make", "x", "text"), WRONG.values(), ids=WRONG)
 def test_what_cannot_be_folded_is_refused(make, x, text):
@@ -296,8 +358,17 @@ def test_what_cannot_be_folded_is_refused(make, x, text):
         mg.fold_batch_norm(make(), x)
 
 
-def test_a_fold_that_the_model_contradicts_is_found_with_an_input():
-    model = _trained(_Crossed())
+def test_a_module_of_ones_own_is_folded_with_an_input_and_a_named_row_without():
+    x = np.random.default_rng(4).standard_normal((2, 3, 5, 7))
+    for model in _trained(_Listed()), _trained(_Row(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))):
+        folded = mg.fold_batch_norm(model, x if isinstance(model, _Listed) else None)
+        assert not _norms(folded)
+        np.testing.assert_allclose(folded(x).data, model.eval()(x).data, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [_Crossed, _Twice])
+def test_a_fold_that_the_model_contradicts_is_found_with_an_input(wrong):
+    model = _trained(wrong())
     text = (
         r"fold_batch_norm: a model that calls each batch norm on the result of the convolution "
         r"assigned before it is needed, the folded copy differs from this one by \de[+-]\d\d of "
