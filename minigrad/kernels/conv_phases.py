@@ -52,14 +52,9 @@ def phases_of(g: Geometry) -> list[Phase]:
             stride_h=g.stride_h + (reach_h if g.OH == 1 else 0),
             stride_w=g.stride_w + (reach_w if g.OW == 1 else 0),
         )
-    rows = [_axis(p, g.H, g.KH, g.stride_h, g.top, g.dilation_h) for p in range(g.stride_h)]
-    columns = [_axis(p, g.W, g.KW, g.stride_w, g.left, g.dilation_w) for p in range(g.stride_w)]
-    return [
-        _phase(g, down, across)
-        for down in rows
-        for across in columns
-        if down.pixels and across.pixels
-    ]
+    rows = _axes(g.H, g.KH, g.stride_h, g.top, g.dilation_h)
+    columns = _axes(g.W, g.KW, g.stride_w, g.left, g.dilation_w)
+    return [_phase(g, down, across) for down in rows for across in columns]
 
 
 def trimmed(phase: Phase) -> Phase:
@@ -79,6 +74,12 @@ class _Axis(NamedTuple):
     dilation: int
 
 
+def _axes(size: int, kernel_size: int, stride: int, padding: int, dilation: int) -> list[_Axis]:
+    """Describe the pixels of each remainder that some pixel leaves, however long the stride is."""
+    remainders = sorted({(h + padding) % stride for h in range(min(size, stride))})
+    return [_axis(r, size, kernel_size, stride, padding, dilation) for r in remainders]
+
+
 def _axis(
     remainder: int, size: int, kernel_size: int, stride: int, padding: int, dilation: int
 ) -> _Axis:
@@ -94,7 +95,7 @@ def _axis(
     step = dilation // common
     output = (first + padding - int(taps[0]) * dilation) // stride if taps.size else 0
     return _Axis(
-        first, max(chunks_of(size - first, stride), 0), taps[::-1].astype(np.intp),
+        first, chunks_of(size - first, stride), taps[::-1].astype(np.intp),
         (taps.size - 1) * step - output, step,
     )  # fmt: skip
 
