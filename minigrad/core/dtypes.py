@@ -10,7 +10,7 @@ from minigrad.core.mode import state
 
 __all__ = [
     "DEFAULT", "INTEGERS", "NUMBERS", "as_array", "as_floats", "check_data", "check_dtype",
-    "is_differentiable", "narrowed", "real_dtype",
+    "check_unmasked", "is_differentiable", "narrowed", "real_dtype",
 ]  # fmt: skip
 
 # Named once: the union int | np.integer, built anew at each call, takes longer than the check.
@@ -40,6 +40,8 @@ def check_data(data: np.ndarray, requires_grad: bool) -> None:
     complex128 only inside :func:`minigrad.core.mode.complex_step`.
     """
     dtype = data.dtype
+    if type(data) is not np.ndarray:
+        check_unmasked("tensor", data)
     if dtype in _FLOATS:
         return
     check_dtype("tensor", dtype)
@@ -47,6 +49,17 @@ def check_data(data: np.ndarray, requires_grad: bool) -> None:
         raise DTypeError(
             f"tensor: a gradient was asked for, the data are {dtype}, and only float32 and "
             f"float64 have one. Convert first: tensor(x.astype('float32'), requires_grad=True)."
+        )
+
+
+def check_unmasked(name: str, data: Any) -> None:
+    """Raise DTypeError for a masked array, of which nothing here would heed the mask."""
+    if type(data) is np.ndarray or not isinstance(data, np.ndarray):
+        return  # without importing numpy.ma
+    if isinstance(data, np.ma.MaskedArray):
+        raise DTypeError(
+            f"{name}: an array all of whose entries count is needed, got a masked array. Pass "
+            f"x.filled(0), and the mask apart, as a factor."
         )
 
 
@@ -86,6 +99,7 @@ def as_array(value: Any, dtype: Any = None) -> np.ndarray:
 
     Raises DTypeError where NumPy could only make an object array of it (ragged lists, None).
     """
+    check_unmasked("tensor", value)
     given = isinstance(value, np.ndarray | np.generic)
     try:
         array = np.array(value, dtype=dtype)

@@ -77,6 +77,18 @@ REFUSED = {
         "tensor: numbers of float32, float64, an integer type or bool are needed, got dtype "
         "complex128. Convert first, for example with x.astype('float32').",
     ),
+    "masked array": (
+        lambda: mg.tensor(np.ma.masked_array([1.0, 2.0], [True, False])),
+        DTypeError,
+        "tensor: an array all of whose entries count is needed, got a masked array. Pass "
+        "x.filled(0), and the mask apart, as a factor.",
+    ),
+    "masked array to the class": (
+        lambda: mg.Tensor(np.ma.masked_array([1.0, 2.0], [True, False])),
+        DTypeError,
+        "tensor: an array all of whose entries count is needed, got a masked array. Pass "
+        "x.filled(0), and the mask apart, as a factor.",
+    ),
     "half": (
         lambda: mg.tensor(np.ones(2, np.float16)),
         DTypeError,
