@@ -4,39 +4,42 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.core.dtypes import INTEGERS
+from minigrad.core.dtypes import INTEGERS, check_unmasked
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
+from minigrad.core.mode import state
 from minigrad.core.tensor import Tensor
 from minigrad.ops._registry import Wrong
 
-__all__ = ["bad_images", "check_floats", "check_images", "pair"]
+__all__ = ["bad_images", "check_floats", "check_images", "is_int", "pair"]
 
 Pair = tuple[int, int]
 
-# Named once: a union built anew at each call takes as long as the check itself.
-_ARRAYS = (Tensor, np.ndarray)
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 # What each dtype counts as: within a complex step complex128 stands for float64.
 _FLOATS = {_FLOAT32: _FLOAT32, _FLOAT64: _FLOAT64, np.dtype(np.complex128): _FLOAT64}
 
+# No image has so many pixels a side; with settings far beyond, places in it would overflow.
+_MOST = 2**24
 
-def check_floats(name: str, **inputs: Any) -> None:
-    """Raise unless all inputs but None are Tensors or ndarrays of one floating dtype."""
+
+def check_floats(name: str, optional: tuple[str, ...] = ("bias",), /, **inputs: Any) -> None:
+    """Raise unless all inputs are Tensors or ndarrays of one floating dtype.
+
+    Those named in ``optional`` may be None.
+    """
     first, dtype = "", None  # the first input, and its dtype
     for argument, value in inputs.items():
-        if value is None:
+        if value is None and argument in optional:
             continue
-        if not isinstance(value, _ARRAYS):
-            raise DTypeError(
-                f"{name}: {argument} is a Tensor or an ndarray of float32 or float64, got "
-                f"{type(value).__name__}. Make one with minigrad.tensor(...)."
-            )
-        own = _FLOATS.get(value.dtype)
-        if own is None:
+        if type(value) is not np.ndarray and not isinstance(value, Tensor):
+            _check_kind(name, argument, value)
+        given = value.dtype
+        own = _FLOATS.get(given)
+        if own is None or (given.kind == "c" and not state.complex_allowed):
             raise DTypeError(
                 f"{name}: {argument} is a Tensor or an ndarray of float32 or float64, got one of "
-                f"{value.dtype}. Convert it with {argument}.astype('float32')."
+                f"{given}. Convert it with {argument}.astype('float32')."
             )
         if dtype is None:
             first, dtype = argument, own
@@ -45,6 +48,16 @@ def check_floats(name: str, **inputs: Any) -> None:
                 f"{name}: one dtype is needed, {first} is {dtype} and {argument} is {own}. "
                 f"Convert one of them, for example with {argument}.astype('{dtype}')."
             )
+
+
+def _check_kind(name: str, argument: str, value: Any) -> None:
+    """Raise unless an input that is no Tensor is an array of a kind that can be computed with."""
+    if not isinstance(value, np.ndarray):
+        raise DTypeError(
+            f"{name}: {argument} is a Tensor or an ndarray of float32 or float64, got "
+            f"{type(value).__name__}. Make one with minigrad.tensor(...)."
+        )
+    check_unmasked(name, value)
 
 
 def check_images(name: str, x: Any) -> None:
@@ -69,19 +82,25 @@ def pair(name: str, argument: str, value: Any, least: int) -> Pair:
     ((2, 2), (2, 1))
     """
     h, w = value if type(value) is tuple and len(value) == 2 else (value, value)
-    if type(h) is int and type(w) is int and h >= least and w >= least:
+    if type(h) is int and type(w) is int and least <= h <= _MOST and least <= w <= _MOST:
         return h, w  # nearly always, and what follows takes ten times as long
     values = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(values) != 2 or not all(_is_int(v) and v >= least for v in values):
+    if len(values) != 2 or not all(is_int(v) and v >= least for v in values):
         raise ArgumentError(
             f"{name}: {argument} is an int or a pair of ints, each at least {least}, got "
             f"{value!r}. Pass for example {argument}={least + 1} or "
             f"{argument}=({least + 1}, {least})."
         )
+    if max(values) > _MOST:
+        raise ArgumentError(
+            f"{name}: {argument} is an int or a pair of ints, each at most {_MOST}, got "
+            f"{value!r}. Pass for example {argument}={least + 1}."
+        )
     return int(values[0]), int(values[1])
 
 
-def _is_int(value: Any) -> bool:
+def is_int(value: Any) -> bool:
+    """Whether a value is a whole number, of Python's or NumPy's, and no truth value."""
     return isinstance(value, INTEGERS) and not isinstance(value, bool | np.bool_)
 
 
@@ -91,10 +110,16 @@ def bad_images(name: str, *rest: Any, **options: Any) -> list[Wrong]:
     shape = f"{name}: x of shape (N, C, H, W)"
     rows: list[tuple[type[Exception], str, Any]] = [
         (DTypeError, f"{floats} str. Make one with minigrad.tensor(...).", "x"),
+        (DTypeError, f"{floats} NoneType. Make one with minigrad.tensor(...).", None),
         (
             DTypeError,
             f"{floats} one of int64. Convert it with x.astype('float32').",
             np.ones((2, 3, 5, 7), np.int64),
+        ),
+        (
+            DTypeError,
+            f"{floats} one of complex128. Convert it with x.astype('float32').",
+            np.ones((2, 3, 5, 7), np.complex128),
         ),
         (
             ShapeError,

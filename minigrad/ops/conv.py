@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from minigrad import kernels
-from minigrad.core.dtypes import INTEGERS
 from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
 from minigrad.kernels import conv_choice
-from minigrad.ops._images import Pair, bad_images, check_floats, check_images, pair
+from minigrad.ops._images import Pair, bad_images, check_floats, check_images, is_int, pair
 from minigrad.ops._registry import Sample, Wrong, operation
 
 __all__ = ["conv2d", "conv_algorithm"]
@@ -158,6 +157,14 @@ def _bad_algorithms(x: np.ndarray, weight: np.ndarray) -> list[Wrong]:
         Wrong(
             ArgumentError,
             "conv2d: algorithm is 'auto', 'winograd', 'direct', 'im2col' or 'reference', got "
+            "array(['direct', 'auto'], dtype='<U6'). Pass for example algorithm='auto'.",
+            x,
+            weight,
+            algorithm=np.array(["direct", "auto"]),
+        ),
+        Wrong(
+            ArgumentError,
+            "conv2d: algorithm is 'auto', 'winograd', 'direct', 'im2col' or 'reference', got "
             "'fft'. Pass for example algorithm='auto'.",
             x,
             weight,
@@ -203,22 +210,36 @@ def bad_arguments(name: str, x: np.ndarray, weight: np.ndarray, F: int) -> list[
             np.ones(3),
         ),
         Wrong(
-            ArgumentError,
-            f"{name}: groups is an int of at least 1, got 0. Pass groups=1 for one filter that "
-            f"sees all channels.",
+            DTypeError,
+            f"{name}: weight is a Tensor or an ndarray of float32 or float64, got NoneType. Make "
+            f"one with minigrad.tensor(...).",
             x,
-            weight,
-            groups=0,
+            None,
         ),
-        Wrong(
-            ArgumentError,
-            f"{name}: stride is an int or a pair of ints, each at least 1, got 0. Pass for example "
-            f"stride=2 or stride=(2, 1).",
-            x,
-            weight,
-            stride=0,
+        *_bad_settings(name, x, weight),
+    ]
+
+
+def _bad_settings(name: str, x: np.ndarray, weight: np.ndarray) -> list[Wrong]:
+    groups, two = "groups is an int of at least 1, got", "is an int or a pair of ints, each at"
+    cure = "Pass groups=1 for one filter that sees all channels."
+    rows: list[tuple[dict[str, Any], str]] = [
+        ({"groups": 0}, f"{groups} 0. {cure}"),
+        ({"groups": True}, f"{groups} True. {cure}"),
+        (
+            {"stride": 0},
+            f"stride {two} least 1, got 0. Pass for example stride=2 or stride=(2, 1).",
+        ),
+        (
+            {"stride": 2**63},
+            f"stride {two} most 16777216, got 9223372036854775808. Pass for example stride=2.",
+        ),
+        (
+            {"stride": 10**7, "padding": (1, 10**9)},
+            f"padding {two} most 16777216, got (1, 1000000000). Pass for example padding=1.",
         ),
     ]
+    return [Wrong(ArgumentError, f"{name}: {text}", x, weight, **given) for given, text in rows]
 
 
 @operation(Conv2d, samples=_images, wrong=_bad_convs)
@@ -324,7 +345,7 @@ def _check_serves(
 
 def check_algorithm(name: str, algorithm: Any) -> None:
     """Refuse what is no algorithm of convolution."""
-    if algorithm not in ("auto", *conv_choice.ALGORITHMS):
+    if not isinstance(algorithm, str) or algorithm not in ("auto", *conv_choice.ALGORITHMS):
         raise ArgumentError(
             f"{name}: algorithm is 'auto', 'winograd', 'direct', 'im2col' or 'reference', got "
             f"{algorithm!r}. Pass for example algorithm='auto'."
@@ -396,7 +417,7 @@ def conv_options(
             f"{told_shapes('conv2d', x, weight)}; padding={padding}, dilation={dilation}. Pass a "
             f"smaller filter, a larger image or more padding."
         )
-    if algorithm != "auto":
+    if type(algorithm) is not str or algorithm != "auto":
         _check_serves(algorithm, x, weight, stride, dilation, groups)
     return {
         "stride": stride, "padding": sides, "dilation": dilation, "groups": groups,
@@ -411,7 +432,7 @@ def check_weight(name: str, x: Any, weight: Any, bias: Any, groups: Any) -> None
             f"{name}: a weight with four axes, none of them empty, is needed, got shape "
             f"{weight.shape}. Pass one of shape {_AXES[name]}."
         )
-    if not isinstance(groups, INTEGERS) or groups < 1:
+    if not is_int(groups) or groups < 1:
         raise ArgumentError(
             f"{name}: groups is an int of at least 1, got {groups!r}. Pass groups=1 for one filter "
             f"that sees all channels."

@@ -313,7 +313,7 @@ def check_norm(
     momentum: Any,
 ) -> None:
     """Raise unless these arguments of batch_norm fit together."""
-    check_floats("batch_norm", x=x, weight=weight, bias=bias)
+    check_floats("batch_norm", ("weight", "bias"), x=x, weight=weight, bias=bias)
     if x.ndim < 2:
         raise ShapeError(
             f"batch_norm: x of shape (N, C, ...) is needed, got {x.shape}. Give it a batch axis "
