@@ -37,7 +37,10 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print all findings."""
-    found = list(findings(kernels.host(), os.environ))
+    found = [_wrong(setting) for setting in kernels.wrong_settings(os.environ)]
+    for finding in found:
+        del os.environ[finding.about]  # or nothing else could be found out
+    found += findings(kernels.host(), os.environ)
     width = max(len(finding.about) for finding in found)
     for finding in found:
         print(f"{finding.about:{width}s}  {finding.found}")
@@ -54,7 +57,7 @@ def findings(host: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Fi
     yield _cpu(host, cores)
     yield _vectors(host, environ)
     yield _threads(host, cores)
-    yield _layer(host)
+    yield _layer(host, environ)
     yield _form(host)
     yield _cache(host)
     yield _compiling(environ)
@@ -67,6 +70,14 @@ def findings(host: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Fi
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items())
     yield Finding("versions", versions)
     yield _extras()
+
+
+def _wrong(setting: kernels.Wrong) -> Finding:
+    return Finding(
+        setting.variable,
+        f"chooses {setting.chooses} and is {setting.value!r}; the rest is as without it",
+        setting.cure,
+    )
 
 
 def _cpu(host: Mapping[str, Any], cores: int) -> Finding:
@@ -111,8 +122,14 @@ def _threads(host: Mapping[str, Any], cores: int) -> Finding:
     return Finding("threads", str(threads), hint)
 
 
-def _layer(host: Mapping[str, Any]) -> Finding:
+def _layer(host: Mapping[str, Any], environ: Mapping[str, str]) -> Finding:
     layer, hint = host["threading_layer"], None
+    if layer is None:
+        asked = environ.get("NUMBA_THREADING_LAYER")
+        return Finding("threading layer", f"none can be loaded for {asked!r}", (
+            "no kernel that shares its work can run. Install what NUMBA_THREADING_LAYER asks for "
+            "(pip install tbb), or unset it."
+        ))  # fmt: skip
     if layer == "workqueue":
         hint = (
             "kernels called from two Python threads take turns. Install GNU OpenMP (libgomp), or "

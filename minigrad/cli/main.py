@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from minigrad import kernels
 from minigrad._version import __version__
 from minigrad.cli import bench, check, doctor, train, warmup
 from minigrad.core.errors import MinigradError
@@ -33,10 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command != "doctor":  # which tells of all that is wrong there
+            kernels.check_environment()
         return options.run(options)
-    except MinigradError as error:
+    except (MinigradError, kernels.SettingError) as error:
         text = str(error).removeprefix(f"{options.command}: ")  # said once
         print(f"minigrad {options.command}: {text}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(
+            f"minigrad {options.command}: this machine has not the memory that was asked for "
+            f"({error or 'no more was given'}). Pass smaller shapes or batches, or a smaller "
+            f"network.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(f"\nminigrad {options.command}: stopped", file=sys.stderr)

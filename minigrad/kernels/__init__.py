@@ -25,6 +25,13 @@ import numpy as np
 
 from minigrad.kernels import _pool
 from minigrad.kernels._constant import release_prepared
+from minigrad.kernels._environment import (
+    FORMS,
+    SettingError,
+    Wrong,
+    check_environment,
+    wrong_settings,
+)
 from minigrad.kernels._serial import serial_only
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -67,21 +74,12 @@ _SERVED = {
     "products": "_limits",
 }
 
-_FORMS = ("fast", "reference")
 _COMPLEX = (complex, np.complexfloating)
 _FAMILY_OF = {name: family for family, members in FAMILIES.items() for name in members}
 
 
-def _checked_form(form: str, asked_by: str) -> str:
-    if form not in _FORMS:
-        raise ValueError(
-            f"{asked_by} chooses the form of the kernels. It is {form!r}. "
-            "Pass 'fast' or 'reference'."
-        )
-    return form
-
-
-_default_form = _checked_form(os.environ.get("MINIGRAD_KERNELS", "fast"), "MINIGRAD_KERNELS")
+# What is neither is refused when the first kernel is asked for.
+_default_form = os.environ.get("MINIGRAD_KERNELS", "fast")
 
 
 class _Local(threading.local):
@@ -118,7 +116,11 @@ def use(form: str) -> Iterator[None]:
     ...     kernels.relu_forward(np.array([-1.0, 2.0]))[0]
     array([0., 2.])
     """
-    _checked_form(form, "kernels.use")
+    if form not in FORMS:
+        raise ValueError(
+            f"kernels.use chooses the form of the kernels. It is {form!r}. "
+            "Pass 'fast' or 'reference'."
+        )
     outer = _local.form
     _local.form = form
     try:
@@ -134,6 +136,7 @@ def form_in_use() -> str:
 
 @functools.cache
 def _module(family: str, form: str) -> ModuleType:
+    check_environment()
     package = "minigrad.kernels.reference" if form == "reference" else "minigrad.kernels"
     return importlib.import_module(f"{package}.{family}")
 
@@ -178,6 +181,7 @@ def __getattr__(name: str) -> Any:
     if name in _FAMILY_OF:
         value = _dispatching(name)
     elif name in _SERVED:
+        check_environment()
         value = getattr(importlib.import_module(f"minigrad.kernels.{_SERVED[name]}"), name)
     else:
         raise AttributeError(f"module 'minigrad.kernels' has no attribute {name!r}")

@@ -15,6 +15,7 @@ alone. A root that does not, or cannot be written, means that kernels are compil
 process; a damaged entry means that it is compiled again. Neither is ever an error.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -73,6 +74,7 @@ class _ForgivingCache(FunctionCache):
 
     def __init__(self, py_func: Callable[..., Any], folder: Path) -> None:
         super().__init__(py_func)
+        self._folder = folder
         self._turn = Turn(folder, self._cache_file._index_path)
         self._has_turn = False
 
@@ -131,6 +133,7 @@ class _ForgivingCache(FunctionCache):
             return  # the owner of the turn may be writing
         try:
             super().save_overload(sig, data)
+            _prune(self._folder.parent)
         except OSError:
             self.disable()
 
@@ -184,7 +187,7 @@ def folder_in_use() -> Path | None:
     """Return the folder of this digest, made ready, or None where nothing can be kept."""
     named = os.environ.get("MINIGRAD_CACHE_DIR")
     try:
-        root = Path(named) if named else _user_cache()
+        root = Path(named).expanduser() if named else _user_cache()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_unsafe(root)
         sources = Path(__file__).parent.glob("*.py")
@@ -192,7 +195,6 @@ def folder_in_use() -> Path | None:
         folder.mkdir(mode=0o700, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
         os.utime(folder)  # the age by which old digests are pruned
-        _prune(root)
     except (OSError, RuntimeError) as problem:
         if named:
             warnings.warn(
@@ -207,7 +209,7 @@ def folder_in_use() -> Path | None:
 
 def _user_cache() -> Path:
     if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "minigrad"
+        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "minigrad"
     if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
         return Path(os.environ["LOCALAPPDATA"]) / "minigrad" / "cache"
     if sys.platform == "darwin":
@@ -225,8 +227,10 @@ def _refuse_unsafe(root: Path) -> None:
         raise PermissionError("other users can write it")
 
 
+@functools.cache
 def _prune(root: Path) -> None:
-    """Delete all but the digests used last."""
-    by_age = sorted(root.glob(_PREFIX + "*"), key=lambda folder: folder.stat().st_mtime)
-    for folder in by_age[:-_KEPT]:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Delete all but the digests used last, once: at the first function this process adds."""
+    with contextlib.suppress(OSError):  # another process may be at it
+        by_age = sorted(root.glob(_PREFIX + "*"), key=lambda folder: folder.stat().st_mtime)
+        for folder in by_age[:-_KEPT]:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ import numba
 from numba.core import event
 
 from minigrad.kernels import _cache, _simd, _threads
+from minigrad.kernels._environment import SettingError
 
 
 def host() -> dict[str, Any]:
@@ -21,11 +22,11 @@ def host() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``cpu``, ``vector_bits``, ``threads``, ``pool``, ``threading_layer``, ``jit``,
-        ``cache_folder`` (None where kernels are compiled anew in each process), ``cache_bytes``
-        and ``cache_files``, both of the folder of these very kernels.
+        ``cpu``, ``vector_bits``, ``threads``, ``pool``, ``threading_layer`` (None where the one
+        that is asked for cannot be loaded), ``jit``, ``cache_folder`` (None where kernels are
+        compiled anew in each process), ``cache_bytes`` and ``cache_files``, both of the folder of
+        these very kernels.
     """
-    _threads.apply_num_threads()
     folder = _cache.folder_in_use()
     sizes = [path.stat().st_size for path in _files(folder)]
     return {
@@ -33,12 +34,20 @@ def host() -> dict[str, Any]:
         "vector_bits": _simd.VECTOR_BITS,
         "threads": _threads.get_num_threads(),
         "pool": _threads.config.NUMBA_NUM_THREADS,
-        "threading_layer": numba.threading_layer(),
+        "threading_layer": _threading_layer(),
         "jit": not _threads.config.DISABLE_JIT,
         "cache_folder": None if folder is None else str(folder),
         "cache_bytes": sum(sizes),
         "cache_files": len(sizes),
     }
+
+
+def _threading_layer() -> str | None:
+    try:
+        _threads.apply_num_threads()
+    except SettingError:
+        return None
+    return numba.threading_layer()
 
 
 def _files(folder: Path | None) -> list[Path]:

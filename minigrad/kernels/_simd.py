@@ -29,6 +29,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import models, overload, register_model
 
+from minigrad.kernels._environment import WIDTHS, check_environment
+
 __all__ = [
     "ROWS",
     "VECTORS",
@@ -59,24 +61,18 @@ __all__ = [
 config: Any = numba.config
 intrinsic: Any = numba.extending.intrinsic
 
-_BITS = {"scalar": 0, "128": 128, "256": 256, "512": 512}
-
 
 def _host_has(feature: str) -> bool:
     return bool(llvmlite.binding.get_host_cpu_features().get(feature))
 
 
 def _vector_bits() -> int:
+    check_environment()
     asked = os.environ.get("MINIGRAD_SIMD")
-    if asked is not None and asked not in _BITS:
-        raise ValueError(
-            f"MINIGRAD_SIMD chooses the width of vectors in bits. It is {asked!r}. "
-            "Set it to scalar, 128, 256 or 512, or leave it unset for the host's own width."
-        )
     if config.DISABLE_JIT:
-        return _BITS["scalar"]
+        return WIDTHS["scalar"]
     if asked is not None:
-        return _BITS[asked]
+        return WIDTHS[asked]
     return 512 if _host_has("avx512f") else 256 if _host_has("avx2") else 128
 
 

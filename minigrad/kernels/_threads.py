@@ -14,6 +14,8 @@ from typing import Any
 import numba
 import numba.np.ufunc.parallel
 
+from minigrad.kernels._environment import MOST_THREADS, missing_layer
+
 # Any: both modules make some of their names while they run.
 config: Any = numba.config
 pool: Any = numba.np.ufunc.parallel
@@ -47,12 +49,12 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        From 1 to the size of the pool.
+        From 1 to the size of the pool, which has at most ``MOST_THREADS``.
 
     Raises
     ------
     ValueError
-        If n is not a positive integer, or is larger than a pool that has started.
+        If n is not such a number, or is larger than a pool that has started.
     """
     global _wanted
     try:
@@ -63,6 +65,11 @@ def set_num_threads(n: int) -> None:
         raise ValueError(
             f"set_num_threads: the number of threads is a positive integer. n is {n!r}. "
             "Pass 1 or more."
+        )
+    if count > max(MOST_THREADS, config.NUMBA_NUM_THREADS):
+        raise ValueError(
+            f"set_num_threads: the number of threads is at most {MOST_THREADS}. n is {n}. Pass the "
+            "number of cores, beyond which threads only wait for each other."
         )
     if count > config.NUMBA_NUM_THREADS:
         _enlarge_pool(count)
@@ -128,8 +135,11 @@ def apply_num_threads() -> None:
     """Tell Numba the number set, if this thread has not told it yet."""
     wanted = get_num_threads()
     if _local.applied != wanted:
-        with _brief_waiting():
-            pool._launch_threads()
+        try:
+            with _brief_waiting():
+                pool._launch_threads()
+        except ValueError:  # in several lines, none of which names the variable
+            raise missing_layer(str(config.THREADING_LAYER)) from None
         # numba.set_num_threads compares with the size it saw when it was imported.
         pool._set_num_threads(wanted)
         _local.applied = wanted

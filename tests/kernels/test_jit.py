@@ -182,6 +182,15 @@ def test_a_wrong_number_of_threads_is_a_clear_error(n):
         kernels.set_num_threads(n)
 
 
+def test_more_threads_than_a_system_bears_are_refused_before_any_is_made():
+    text = (
+        "set_num_threads: the number of threads is at most 1024. n is 1025. Pass the number of "
+        "cores, beyond which threads only wait for each other."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        kernels.set_num_threads(1025)
+
+
 def test_more_threads_than_cores_can_be_set_before_the_first_kernel(run):
     finished = run("kernels.set_num_threads(8); double(LARGE); print(kernels.get_num_threads())")
     assert _printed(finished) == "8\n"
@@ -427,6 +436,18 @@ def test_only_the_digests_used_last_are_kept(run, tmp_path):
     assert len(left) == _cache._KEPT + 1
     assert set(old) < set(left)
     assert "a stranger" in left
+
+
+def test_who_asks_for_the_folder_prunes_nothing_and_home_is_home(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    for age in range(12):
+        (cache / f"kernels-{age:016x}").mkdir(mode=0o700, parents=True)
+    cache.chmod(0o700)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", "~/cache")
+    folder = _cache.folder_in_use.__wrapped__()
+    assert folder.parent == cache
+    assert len(list(cache.iterdir())) == 13
 
 
 def test_the_digest_sees_every_source_and_every_fact(tmp_path):

@@ -382,6 +382,6 @@ def test_a_wrong_width_from_the_environment_is_a_clear_error(width):
         check=False,
     )
     assert finished.stderr.endswith(
-        f"ValueError: MINIGRAD_SIMD chooses the width of vectors in bits. It is {width!r}. "
+        f"SettingError: MINIGRAD_SIMD chooses the width of vectors in bits. It is {width!r}. "
         "Set it to scalar, 128, 256 or 512, or leave it unset for the host's own width.\n"
     )
