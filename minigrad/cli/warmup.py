@@ -1,6 +1,7 @@
 """``minigrad warmup``: compile what a network needs before it is needed."""
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -83,7 +84,10 @@ def _batch_shape(options: argparse.Namespace) -> tuple[int, int, int, int]:
         raise ArgumentError(
             f"--batch-size is at least 1, got {options.batch_size}. Pass --batch-size 1."
         )
-    return options.batch_size, *image
+    shape = (options.batch_size, *image)
+    if 4 * math.prod(shape) > sys.maxsize:
+        raise MemoryError(f"for images of shape {shape}")
+    return shape
 
 
 def _steps(name: str, shape: tuple[int, int, int, int]) -> dict[str, Callable[[], Any]]:

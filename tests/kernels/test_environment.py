@@ -122,6 +122,14 @@ def test_a_command_refuses_more_threads_than_a_system_bears(capsys):
     )
 
 
+def test_images_that_no_memory_could_hold_are_refused(capsys):
+    assert main(["warmup", "--shape", "3x99999999x99999999"]) == 2
+    assert capsys.readouterr().err == (
+        "minigrad warmup: this machine has not the memory that was asked for (for images of shape "
+        "(128, 3, 99999999, 99999999)). Pass smaller shapes or batches, or a smaller network.\n"
+    )
+
+
 @pytest.mark.parametrize("error", [MemoryError(), MemoryError("Unable to allocate 1. TiB")])
 def test_a_command_without_memory_says_so(error, monkeypatch, capsys):
     def fail(options):
