@@ -16,13 +16,12 @@ from other cores. An address that nothing lives at is no error: the processor fo
 
 from typing import Any
 
-import numba
-import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
 
 from minigrad.kernels._jit import body, chunks_of
+from minigrad.kernels._numba import config, intrinsic
 
 __all__ = [
     "AHEAD",
@@ -36,10 +35,6 @@ __all__ = [
     "prefetch_write_lines",
     "spread_lines",
 ]
-
-# Any: as in _simd.py.
-config: Any = numba.config
-intrinsic: Any = numba.extending.intrinsic
 
 # What the cache holds and moves as one.
 LINE_BYTES = 64

@@ -9,18 +9,18 @@ Arrays are flat. The first element of x belongs to the first bit of the mask.
 
 from typing import Any
 
-import numba
-import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
 
 from minigrad.kernels._ahead import LINE_BYTES, prefetch_write_lines
 from minigrad.kernels._jit import body
+from minigrad.kernels._numba import config, intrinsic
 from minigrad.kernels._simd import Tile, lanes, tile_load, tile_store
 
 __all__ = [
     "MARKS",
+    "NO_MASK",
     "is_marked",
     "keep_last_positive",
     "keep_marked",
@@ -34,14 +34,12 @@ __all__ = [
     "tile_of_marks",
 ]
 
-# Any: the one makes its names while it runs; what the other makes takes one argument less when
-# compiled code calls it.
-config: Any = numba.config
-intrinsic: Any = numba.extending.intrinsic
-
 # Elements of a tile that makes or takes whole bytes of bits, however short vectors are, and whose
 # float32 values fill a line of the cache.
 MARKS = 16
+
+# Stands for None, of which a kernel would be compiled anew.
+NO_MASK = np.empty(0, np.uint8)
 
 # How far ahead of what is written memory is prefetched: as long as that takes to come.
 _AHEAD = 2_048

@@ -40,9 +40,8 @@ from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from minigrad.kernels import _misses
+from minigrad.kernels._numba import config
 from minigrad.kernels._turns import Turn
-
-config: Any = numba.config  # Any: it makes its names while it runs
 
 _KEPT = 8  # digests: a few checkouts, Python versions or vector widths side by side
 _PREFIX = "kernels-"

@@ -16,20 +16,14 @@ of several: then what else a tap costs is paid once for all of them.
 
 from typing import Any
 
-import numba
-import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
 
+from minigrad.kernels._numba import config, intrinsic
 from minigrad.kernels._simd import Emitter, Tile
 
 __all__ = ["add_won", "challenge", "contest", "settle"]
-
-# Any: the one makes its names while it runs; what the other makes takes one argument less when
-# compiled code calls it.
-config: Any = numba.config
-intrinsic: Any = numba.extending.intrinsic
 
 
 class _Judge(Emitter):

@@ -12,7 +12,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._simd import Emitter, config, intrinsic
+from minigrad.kernels._numba import config, intrinsic
+from minigrad.kernels._simd import Emitter
 
 __all__ = ["tile_exp"]
 

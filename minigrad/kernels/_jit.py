@@ -37,19 +37,15 @@ With ``NUMBA_DISABLE_JIT=1`` everything here runs as plain Python.
 from collections.abc import Callable
 from typing import Any, overload
 
-import numba
 import numpy as np
 from numba import prange
 from numba.extending import register_jitable
 
 from minigrad.kernels import _cache, _serial, _threads
 from minigrad.kernels._compiler import WholeCompiler
+from minigrad.kernels._numba import config, njit
 
 __all__ = ["CHUNK", "Kernel", "body", "chunk_bounds", "chunks_of", "kernel", "prange"]
-
-# Any: the one makes its names while it runs, the other has options that its types leave out.
-config: Any = numba.config
-njit: Any = numba.njit
 
 # Below this many elementary operations (some tens of microseconds) threads cost more than they
 # bring: on a busy machine waking one takes longer than that.

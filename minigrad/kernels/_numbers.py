@@ -8,18 +8,13 @@ a microsecond for an array of them. The compiled loop makes NamedTuples of it ag
 from collections.abc import Iterable
 from typing import Any
 
-import numba
-import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
 
-__all__ = ["numbers_of", "plain", "tuple_of"]
+from minigrad.kernels._numba import config, intrinsic
 
-# Any: the one makes its names while it runs; what the other makes takes one argument less when
-# compiled code calls it.
-config: Any = numba.config
-intrinsic: Any = numba.extending.intrinsic
+__all__ = ["numbers_of", "plain", "tuple_of"]
 
 
 def plain(*settings: tuple[Any, ...]) -> list[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """Where kernels must not start threads: in a forked child and in data workers.
 
-This file imports no Numba, so that a data loader can say ``serial_only`` for the price of nothing.
+This file imports no Numba, so that a data loader can say ``serial_only`` at no cost.
 """
 
 import os

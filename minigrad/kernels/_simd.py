@@ -22,14 +22,13 @@ import platform
 from typing import Any
 
 import llvmlite.binding
-import numba
-import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import models, overload, register_model
 
 from minigrad.kernels._environment import WIDTHS, check_environment
+from minigrad.kernels._numba import config, intrinsic
 
 __all__ = [
     "ROWS",
@@ -55,11 +54,6 @@ __all__ = [
     "tile_subtract",
     "tile_zeros",
 ]
-
-# Any: the one makes its names while it runs; what the other makes takes one argument less when
-# compiled code calls it.
-config: Any = numba.config
-intrinsic: Any = numba.extending.intrinsic
 
 
 def _host_has(feature: str) -> bool:

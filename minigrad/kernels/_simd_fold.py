@@ -10,7 +10,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._simd import Emitter, by_vectors, config, intrinsic
+from minigrad.kernels._numba import config, intrinsic
+from minigrad.kernels._simd import Emitter, by_vectors
 
 __all__ = ["tile_fill", "tile_larger", "tile_largest", "tile_load_or_lowest", "tile_total"]
 

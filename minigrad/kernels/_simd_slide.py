@@ -28,13 +28,12 @@ import itertools
 import math
 from typing import Any
 
-import numba
-import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
 
 from minigrad.kernels._ahead import FIRST_CACHE, emit_prefetch
+from minigrad.kernels._numba import config, intrinsic
 from minigrad.kernels._simd import Emitter, Tile
 
 __all__ = [
@@ -49,10 +48,6 @@ __all__ = [
     "tile_slide_back",
     "tile_taps",
 ]
-
-# Any: as in ``_simd.py``.
-config: Any = numba.config
-intrinsic: Any = numba.extending.intrinsic
 
 
 def sizes(**named: int) -> np.ndarray:

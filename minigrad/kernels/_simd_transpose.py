@@ -9,7 +9,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from minigrad.kernels._simd import Tile, config, intrinsic, lanes
+from minigrad.kernels._numba import config, intrinsic
+from minigrad.kernels._simd import Tile, lanes
 
 __all__ = ["tile_square", "tile_transpose"]
 

@@ -15,9 +15,9 @@ import numba
 import numba.np.ufunc.parallel
 
 from minigrad.kernels._environment import MOST_THREADS, missing_layer
+from minigrad.kernels._numba import config
 
-# Any: both modules make some of their names while they run.
-config: Any = numba.config
+# Any: the module makes some of its names while it runs.
 pool: Any = numba.np.ufunc.parallel
 
 _wanted: int | None = None  # None: as many as Numba would use

@@ -25,6 +25,7 @@ from minigrad.kernels import (
     winograd,
     winograd_weight,
 )
+from minigrad.kernels._bits import MARKS
 from minigrad.kernels._jit import chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
 from minigrad.kernels._runs import add_run
@@ -51,9 +52,6 @@ _GRAD_WEIGHT: dict[str, Any] = {
     "winograd": winograd_weight.conv2d_grad_weight,
     "reference": reference.conv2d_grad_weight,
 }
-
-# Values that the longest vector of bits holds.
-BITS = 16
 
 # Into at most how many chunks the sum over pixels is cut.
 CHUNKS = 16
@@ -88,7 +86,7 @@ def conv2d_grad_input(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
-    if other is not None and mask is not None and (groups > 1 or input_shape[1] % BITS):
+    if other is not None and mask is not None and (groups > 1 or input_shape[1] % MARKS):
         other, mask = kept(other, mask), None  # loops read bits by whole vectors
     case = Case("grad_input", grad_out.dtype, input_shape, weight.shape, stride, dilation, groups)
     differentiate = _GRAD_INPUT[conv_choice.choose(case)]

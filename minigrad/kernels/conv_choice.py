@@ -92,7 +92,7 @@ def direct_cost(N: int, C: int, H: int, W: int, F: int) -> int:
 
 
 def few_tiles(tiles: int, F: int) -> bool:
-    """Tell whether winograd has fewer tiles than filters, and filters for pairs of vectors."""
+    """Tell whether winograd has no more tiles than filters, and more filters than a vector."""
     return 0 < tiles <= F and _VECTOR < F
 
 

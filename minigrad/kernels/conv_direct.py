@@ -33,7 +33,7 @@ import numpy as np
 
 from minigrad.kernels import _pool, conv_few, conv_lanes
 from minigrad.kernels._ahead import prefetch_lines, prefetch_write_lines, spread_lines
-from minigrad.kernels._bits import tile_keep_marked_part, tile_keep_positive
+from minigrad.kernels._bits import NO_MASK, tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
 from minigrad.kernels._numbers import numbers_of
@@ -50,7 +50,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels._simd_slide import tile_prefetch
-from minigrad.kernels.conv_finish import NO_MASK, Other
+from minigrad.kernels.conv_finish import Other
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import Packing, pack_weight, packing_of
 from minigrad.kernels.conv_phases import (
@@ -190,7 +190,7 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
     """Work out what the loop must know; all phases share its chunks, windows and packed weight."""
     square = g.KH * g.KW
     phases = [trimmed(phase) for phase in phases]
-    tapped = [phase for phase in phases if phase.g.taps]
+    tapped = [phase for phase in phases if phase.g.depth]
     if len(phases) == 1:
         phases = [_in_one_row(phases[0])]
     whole = whole_of(phases)
@@ -221,7 +221,7 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
         few=g if conv_few.serves(g) else None,
         in_lanes=in_lanes,
         untapped=len(tapped) < len(phases),
-        work=sum(phase.g.pixels * (phase.g.taps + 1) * phase.g.F for phase in phases),
+        work=sum(phase.g.pixels * (phase.g.depth + 1) * phase.g.F for phase in phases),
         chunks=chunks_of(plan.strips, plan.block) * plan.parts,
         tasks=numbers_of(tasks),
         padded=padded,
@@ -264,7 +264,7 @@ def _convolve(
     added = job.nothing if other is None else flat_channels_last(other)
     if job.in_lanes and job.untapped:
         results[:] = added if added.size else 0
-    if job.in_lanes:
+    if job.in_lanes:  # without a mask: conv.py has applied it where there are groups
         conv_lanes.convolve(job.in_lanes, values, weight, bias, results, added, int(relu))
         return
     if job.padded:
@@ -325,7 +325,7 @@ def _plan(g: Geometry, window: Window, itemsize: int, phases: int = 1) -> Plan:
     partners = PIXELS if height == 1 else 2
     block = max(chunks_of(block, partners), 1) * partners
     parts = max(min(tiles, CHUNKS // max(chunks_of(strips, block), 1)), 1)
-    near = max(NEAR_BYTES // max(g.taps * VECTOR_BITS // 8, 1) // wide, 1) * wide
+    near = max(NEAR_BYTES // max(g.depth * VECTOR_BITS // 8, 1) // wide, 1) * wide
     return Plan(height, wide, row_strips, strips, block, tiles * wide, parts, near)
 
 
@@ -338,7 +338,7 @@ def _ahead(g: Geometry, window: Window, places: Places, plan: Plan, itemsize: in
     times = near * g.KH * window.runs * chunks_of(window.run, STRETCH)
     pair = 2 * plan.height * itemsize
     reads = spread_lines(pair * g.stride_w * window.pixel, times)
-    # Else threads would take lines from each other, and more is computed for each of them anyway.
+    # Only where one chunk writes whole pixels: else two threads would fetch the same lines.
     alone = near == tiles and places.pixel == g.filters
     writes = spread_lines(pair * places.pixel, times) if alone else (0, 0)
     return plan._replace(
@@ -449,7 +449,7 @@ def _strips(
                 tile_prefetch(zeros, added, upper_to, out_pixel)
                 tile_prefetch(zeros, added, lower_to, out_pixel)
             upper, lower, read, write = _two_strips(
-                start, values, strips[SEEN, i], strips[SEEN, j], weight, vector * g.taps * width,
+                start, values, strips[SEEN, i], strips[SEEN, j], weight, vector * g.depth * width,
                 g, window, plan, seen, read, write, width,
             )  # fmt: skip
             # What follows stands here and in no body: that would get the sums by way of memory.
@@ -477,7 +477,7 @@ def _two_strips(
 ):  # fmt: skip
     """Sum over taps and channels for two strips of pixels, and ask for what the next ones need."""
     upper = lower = start
-    step, vector = g.stride_w * window.pixel, g.taps * width
+    step, vector = g.stride_w * window.pixel, g.depth * width
     k += seen.weight * width
     for kh in range(seen.top, seen.bottom):
         for run in range(seen.left, seen.right):

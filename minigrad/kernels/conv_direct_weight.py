@@ -40,7 +40,7 @@ import numpy as np
 from minigrad.kernels import _pool, conv_few, conv_lanes_weight, conv_weight_rows
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import Shape, flat_channels_last
+from minigrad.kernels._layout import Shape, flat_channels_last, remembered
 from minigrad.kernels._numbers import plain
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
@@ -52,7 +52,7 @@ from minigrad.kernels._simd import (
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, remembered, seeing
+from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, seeing
 from minigrad.kernels.conv_patch import LINE, copy_cotangents, fill_patches, pack_vectors, panel_of
 from minigrad.kernels.conv_slots import gather, gather_loop
 from minigrad.kernels.conv_window import Window, fill_windows, most_rows, window_of
@@ -138,7 +138,7 @@ def conv2d_grad_weight(
     if conv_few.serves(g):
         return conv_few.grad_weight(g, grad_out, x, weight_shape)
     g, rows, columns = seeing(g)
-    if g.pixels * g.taps * g.F == 0:
+    if g.pixels * g.depth * g.F == 0:
         return np.zeros(weight_shape, x.dtype)
     if weight_shape[2:] == (g.KH, g.KW):
         return _grad_weight(grad_out, x, g)
@@ -163,7 +163,7 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray
     if not plan.in_place:
         sums = _pool.empty((plan.slots, groups * plan.filters * plan.row), x.dtype)
     _grad_weight_loop.launch(
-        g.pixels * g.taps * g.groups * g.filters,
+        g.pixels * g.depth * g.groups * g.filters,
         flat_channels_last(grad_out),
         flat_channels_last(x),
         *plain(g, window, plan),
@@ -180,7 +180,7 @@ def _should_sum_rows(g: Geometry, dtype: np.dtype) -> bool:
     """Tell whether tiles of values by vectors of filters take less than patches."""
     if g.groups > 1 or g.dilation_w > 1 or g.channels % lanes(dtype) == 0:
         return False
-    patch = whole_vectors(g.taps, dtype)
+    patch = whole_vectors(g.depth, dtype)
     copies = g.KH * (whole_vectors(g.KW * g.channels, dtype) + 1)
     cost = patch * chunks_of(g.filters, TALL) * TALL + COPY_COST * copies
     return conv_weight_rows.cost(g, dtype) < cost
@@ -202,14 +202,14 @@ def _in_blocks(g: Geometry, dtype: np.dtype) -> Geometry:
         return g
     most = BLOCK if g.KH == g.KW == 1 else 1
     channels = lanes(dtype) * max(n for n in range(1, most + 1) if vectors % n == 0)
-    return g._replace(groups=g.C // channels, channels=channels, taps=g.KH * g.KW * channels)
+    return g._replace(groups=g.C // channels, channels=channels, depth=g.KH * g.KW * channels)
 
 
 @remembered
 def _plan(g: Geometry, window: Window, groups: int, dtype: np.dtype) -> Plan:
     """Cut the work by its shape alone."""
     patched = _should_patch(g, window, dtype)
-    tap_rows, row_vectors = 1, whole_vectors(g.taps, dtype)
+    tap_rows, row_vectors = 1, whole_vectors(g.depth, dtype)
     if not patched and g.KW > 1:
         tap_rows, row_vectors = g.KH, window.runs * whole_vectors(window.run, dtype)
     packed = not patched and g.stride_w * window.pixel * dtype.itemsize > FAR_BYTES
@@ -226,7 +226,7 @@ def _plan(g: Geometry, window: Window, groups: int, dtype: np.dtype) -> Plan:
     slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
     paged = g.F * dtype.itemsize % PAGE_BYTES == 0
     copied = paged or filters != g.filters
-    in_place = slots == 1 and filters == g.filters and row == g.groups // groups * g.taps
+    in_place = slots == 1 and filters == g.filters and row == g.groups // groups * g.depth
     parts = chunks_of(CHUNKS, slots)
     block_parts = _block_parts(g, parts) if paged and groups == 1 else min(g.groups, parts)
     filter_parts = min(chunks_of(filters, LINE), chunks_of(parts, block_parts))
@@ -254,7 +254,7 @@ def _should_patch(g: Geometry, window: Window, dtype: np.dtype) -> bool:
     if g.KW == 1 or window.runs > 1:
         return True  # tiles would have one vector each
     vectors = g.KH * window.runs * whole_vectors(window.run, dtype)
-    return (vectors - whole_vectors(g.taps, dtype)) * g.filters > COPY_COST * vectors
+    return (vectors - whole_vectors(g.depth, dtype)) * g.filters > COPY_COST * vectors
 
 
 @kernel

@@ -23,7 +23,7 @@ from minigrad.kernels.product import matrix_product
 def serves(g: Geometry) -> bool:
     """Tell whether a convolution is such a product, of no more pixels than a tile has rows."""
     single = (g.KH, g.KW) == (1, 1) or (g.OH, g.OW) == (1, 1)
-    if g.groups > 1 or not single or not 0 < g.pixels <= ROWS or g.taps * g.F == 0:
+    if g.groups > 1 or not single or not 0 < g.pixels <= ROWS or g.depth * g.F == 0:
         return False
     bottom = (g.OH - 1) * g.stride_h + (g.KH - 1) * g.dilation_h
     right = (g.OW - 1) * g.stride_w + (g.KW - 1) * g.dilation_w
@@ -39,7 +39,7 @@ def forward(
     relu: bool,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
-    product = matrix_product(_rows(_seen(g, x), g), weight.reshape(g.F, g.taps).T)
+    product = matrix_product(_rows(_seen(g, x), g), weight.reshape(g.F, g.depth).T)
     if bias is not None:
         product += bias
     out = product.reshape(g.N, g.OH, g.OW, g.F).transpose(0, 3, 1, 2)
@@ -58,7 +58,7 @@ def grad_input(
     seen = _seen(g, grad_x)
     if seen.size < grad_x.size:
         grad_x[...] = 0
-    product = matrix_product(_pixels(grad_out), weight.reshape(g.F, g.taps))
+    product = matrix_product(_pixels(grad_out), weight.reshape(g.F, g.depth))
     if (g.KH, g.KW) == (1, 1):
         seen[...] = product.reshape(g.N, g.OH, g.OW, g.C).transpose(0, 3, 1, 2)
     else:
@@ -84,7 +84,7 @@ def _seen(g: Geometry, x: np.ndarray) -> np.ndarray:
 
 def _rows(seen: np.ndarray, g: Geometry) -> np.ndarray:
     """Return what each pixel sees as a row."""
-    return _pixels(seen) if (g.KH, g.KW) == (1, 1) else seen.reshape(g.pixels, g.taps)
+    return _pixels(seen) if (g.KH, g.KW) == (1, 1) else seen.reshape(g.pixels, g.depth)
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

@@ -23,10 +23,6 @@ class Other(NamedTuple):
     mask: np.ndarray
 
 
-# Stands for None, of which a kernel would be compiled anew.
-NO_MASK = np.empty(0, np.uint8)
-
-
 def flat_or_none(other: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
     """Return the values of an image in channels-last order; none of them stand for None."""
     return np.empty(0, dtype) if other is None else flat_channels_last(other)

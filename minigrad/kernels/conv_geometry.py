@@ -32,7 +32,7 @@ class Geometry(NamedTuple):
     groups: int
     channels: int  # of a group: C/groups
     filters: int  # of a group: F/groups
-    taps: int  # values of the input that an output value sees: KH * KW * C/groups
+    depth: int  # products that an output value sums: KH * KW * C/groups
     pixels: int  # of the output: N * OH * OW
 
 
@@ -62,7 +62,7 @@ def seeing(g: Geometry) -> tuple[Geometry, slice, slice]:
     columns = _seeing(g.KW, g.W, g.OW, g.stride_w, g.left, g.dilation_w)
     KH, KW = rows.stop - rows.start, columns.stop - columns.start
     kept = g._replace(
-        KH=KH, KW=KW, taps=KH * KW * g.channels,
+        KH=KH, KW=KW, depth=KH * KW * g.channels,
         top=g.top - rows.start * g.dilation_h, left=g.left - columns.start * g.dilation_w,
         dilation_h=g.dilation_h if KH > 1 else 1, dilation_w=g.dilation_w if KW > 1 else 1,
     )  # fmt: skip

@@ -45,12 +45,12 @@ def conv2d_forward(
     g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     _forward_loop.launch(
-        g.pixels * g.taps * g.F,
+        g.pixels * g.depth * g.F,
         flat_channels_last(x),
         pack(matrices(weight, groups)).reshape(-1),
         np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias),
         g,
-        _block(g, g.taps + g.filters, x.dtype),
+        _block(g, g.depth + g.filters, x.dtype),
         flat_channels_last(out),
     )
     return finish_apart(out, other, relu)
@@ -66,17 +66,17 @@ def _forward_loop(x, weight, bias, g, block, out):
 @body
 def _forward_block(x, weight, bias, g, first, last, out):
     """Compute the output pixels from ``first`` up to ``last``."""
-    filters, taps = g.filters, g.taps
+    filters, depth = g.filters, g.depth
     width = lanes_of(x)
     vectors = -(-filters // width)
-    columns = np.empty((last - first) * taps, x.dtype)
+    columns = np.empty((last - first) * depth, x.dtype)
     sums = np.empty((last - first) * vectors * width, x.dtype)
     for group in range(g.groups):
-        im2col(x, g, group, first, last, columns, taps)
+        im2col(x, g, group, first, last, columns, depth)
         multiply(
-            last - first, vectors, taps,
-            columns, taps, NEIGHBOUR,
-            weight[group * vectors * taps * width :], taps * width, width,
+            last - first, vectors, depth,
+            columns, depth, NEIGHBOUR,
+            weight[group * vectors * depth * width :], depth * width, width,
             sums, vectors * width, OVERWRITE,
         )  # fmt: skip
         for i in range(last - first):
@@ -105,11 +105,11 @@ def conv2d_grad_input(
     # A band of image rows belongs to one thread; a large batch is shared out by whole images.
     bands = min(g.H, chunks_of(CHUNKS, max(g.N, 1)))
     _grad_input_loop.launch(
-        g.pixels * g.taps * g.F,
+        g.pixels * g.depth * g.F,
         flat_channels_last(grad_out),
         pack(matrices(weight, groups).swapaxes(1, 2)).reshape(-1),
         g,
-        _block(g, g.taps, grad_out.dtype),
+        _block(g, g.depth, grad_out.dtype),
         bands,
         flat_channels_last(grad_x),
     )
@@ -128,9 +128,9 @@ def _grad_input_loop(grad_out, weight, g, block, bands, grad_x):
 @body
 def _grad_input_band(grad_out, weight, g, block, n, top_row, bottom_row, grad_x):
     """Compute image rows from ``top_row`` up to ``bottom_row`` of image n."""
-    filters, taps = g.filters, g.taps
+    filters, depth = g.filters, g.depth
     width = lanes_of(grad_x)
-    vectors = -(-taps // width)
+    vectors = -(-depth // width)
     columns = np.empty(block * vectors * width, grad_x.dtype)
     grad_x[(n * g.H + top_row) * g.W * g.C : (n * g.H + bottom_row) * g.W * g.C] = 0
     # The output rows that see the band; those at its edges see a neighbouring band as well.
@@ -161,12 +161,12 @@ def conv2d_grad_weight(
     """Return the gradient with respect to weight, given the one with respect to the output."""
     g = geometry(x.shape, weight_shape, stride, padding, dilation, groups)
     padded = whole_vectors(g.filters, x.dtype) * lanes(x.dtype)
-    block = _block(g, g.taps + padded, x.dtype)
-    size = groups * g.taps * padded
+    block = _block(g, g.depth + padded, x.dtype)
+    size = groups * g.depth * padded
     room = PARTIAL_BYTES // max(size * x.itemsize, 1)
     partial = np.zeros((max(1, min(CHUNKS, room, chunks_of(g.pixels, block))), size), x.dtype)
     _grad_weight_loop.launch(
-        g.pixels * g.taps * g.F,
+        g.pixels * g.depth * g.F,
         flat_channels_last(grad_out),
         flat_channels_last(x),
         g,
@@ -189,24 +189,24 @@ def _grad_weight_loop(grad_out, x, g, block, partial):
 @body
 def _grad_weight_chunk(grad_out, x, g, block, first, last, total):
     """Add up what the output pixels from ``first`` up to ``last`` contribute."""
-    filters, taps = g.filters, g.taps
+    filters, depth = g.filters, g.depth
     width = lanes_of(x)
     row = -(-filters // width) * width
-    columns = np.empty(block * taps, x.dtype)
+    columns = np.empty(block * depth, x.dtype)
     cotangents = np.zeros(block * row, x.dtype)
     for start in range(first, last, block):
         stop = min(start + block, last)
         for group in range(g.groups):
-            im2col(x, g, group, start, stop, columns, taps)
+            im2col(x, g, group, start, stop, columns, depth)
             for i in range(stop - start):
                 copy_run(
                     cotangents, i * row, grad_out, (start + i) * g.F + group * filters, filters
                 )
             multiply(
-                taps, row // width, stop - start,
-                columns, NEIGHBOUR, taps,
+                depth, row // width, stop - start,
+                columns, NEIGHBOUR, depth,
                 cotangents, width, row,
-                total[group * taps * row :], row, ADD,
+                total[group * depth * row :], row, ADD,
             )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ _TASK = _REST + 2
 def serves(g: Geometry, dtype: np.dtype) -> bool:
     """Tell whether groups fill vectors, or several share one."""
     width = lanes(dtype)
-    if g.groups == 1 or g.pixels * g.taps * g.F == 0:
+    if g.groups == 1 or g.pixels * g.depth * g.F == 0:
         return False
     if (g.KW - 1) * g.dilation_w >= PIXELS:
         return False
@@ -165,8 +165,8 @@ def job_of(phases: list[Phase], square: int, transposed: bool, dtype: np.dtype) 
         row = [*g, *window, *places, *plan, packed, chunks[known]]
         tasks.setdefault(known, []).append(row)
         chunks[known] += g.N * plan.blocks * plan.parts
-        work[known] += g.pixels * g.taps * g.F
-        step, tap = g.taps * lanes(dtype), g.channels * lanes(dtype)
+        work[known] += g.pixels * g.depth * g.F
+        step, tap = g.depth * lanes(dtype), g.channels * lanes(dtype)
         taps += [(number, packed + i * tap, step) for i, number in enumerate(numbers.tolist())]
         packed += plan.vectors * step
     steps = (square, g.filters * square) if transposed else (g.channels * square, square)
@@ -353,7 +353,7 @@ def _follow_strip(
             at = (v - vectors[0]) * window.vector
             tile_prefetch_write(zeros, out, start + places.row + v * plan.step, places.pixel)
             sums = tile_load(zeros, bias, v * plan.step, 0)
-            k = v * g.taps * width
+            k = v * g.depth * width
             sums = _sum(sums, known, values, at, slot, taps, weight, k, g, window, plan)
             to, columns = start + v * plan.step, min(g.F - v * plan.step, plan.step)
             if other.size > 0 or relu:

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.kernels import _pool
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import flat_channels_last
+from minigrad.kernels._layout import flat_channels_last, remembered
 from minigrad.kernels._numbers import plain
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
@@ -27,7 +27,7 @@ from minigrad.kernels._simd import (
     tile_store,
 )
 from minigrad.kernels._simd_slide import alone, sizes, tile_outputs, tile_slide_back, tile_taps
-from minigrad.kernels.conv_geometry import Geometry, remembered, taps_inside
+from minigrad.kernels.conv_geometry import Geometry, taps_inside
 from minigrad.kernels.conv_lanes import (
     CHANNELS,
     CHUNKS,
@@ -71,7 +71,7 @@ class Plan(NamedTuple):
 def serves(g: Geometry, dtype: np.dtype) -> bool:
     """Tell whether several groups fill vectors."""
     width = lanes(dtype)
-    if g.groups == 1 or g.pixels * g.taps * g.F == 0 or g.channels > CHANNELS:
+    if g.groups == 1 or g.pixels * g.depth * g.F == 0 or g.channels > CHANNELS:
         return False
     if (g.KW - 1) * g.dilation_w >= PIXELS:
         return False
@@ -84,7 +84,7 @@ def grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
     width = lanes(x.dtype)
     sums = _pool.empty((plan.slots, plan.vectors * plan.tiles * plan.tile), x.dtype)
     _grad_weight_loop.launch(
-        g.pixels * g.taps * g.F,
+        g.pixels * g.depth * g.F,
         strip,
         single,
         flat_channels_last(grad_out),
@@ -113,7 +113,7 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray, np.nd
     )
     step = groups * filters
     vectors, tile = chunks_of(g.F, step), rows * taps * channels * width
-    tiles = g.taps * width // tile
+    tiles = g.depth * width // tile
     blocks = blocks_of(g)
     room = SLOT_BYTES // (vectors * tiles * tile * dtype.itemsize)
     slots = max(min(CHUNKS, g.N * blocks, room), 1)

@@ -72,7 +72,7 @@ def packing_of(
     starts, taps, start = [], [], 0
     for phase in phases:
         starts.append(start)
-        step, tap = phase.g.taps * lanes, g.channels * lanes
+        step, tap = phase.g.depth * lanes, g.channels * lanes
         taps += [(at, start + i * tap, step) for i, at in enumerate(phase.taps.tolist())]
         start += g.groups * vectors * step
     sizes = np.array(

@@ -1,9 +1,11 @@
-"""Patches: the values under all taps of a filter side by side, for each pixel of a band.
+"""Copies that the gradient of the weight reads, where memory is in no good order for it.
 
-What a filter row sees is a run in the window, and a patch is all of a pixel's runs in one row. It
-fills vectors where runs do not, and is read in one direction. Vectors that lie far apart in the
-window are packed instead, a few at a time. Cotangents are copied where a pixel's filters fill no
-whole tiles, or where pixels would share a set of the first cache.
+- Patches: the values under all taps of a filter side by side, for each pixel of a band. What a
+  filter row sees is a run in the window, and a patch is all of a pixel's runs in one row. It fills
+  vectors where runs do not, and is read in one direction.
+- Packed vectors: those that lie far apart in the window, a few at a time.
+- Cotangents, where a pixel's filters fill no whole tiles, or where pixels would share a set of the
+  first cache.
 """
 
 from minigrad.kernels._jit import body

@@ -108,7 +108,7 @@ def _phase(g: Geometry, down: _Axis, across: _Axis) -> Phase:
         stride_h=1, stride_w=1, top=down.padding, left=across.padding,
         dilation_h=down.dilation, dilation_w=across.dilation,
         groups=g.groups, channels=g.filters, filters=g.channels,
-        taps=KH * KW * g.filters, pixels=g.N * OH * OW,
+        depth=KH * KW * g.filters, pixels=g.N * OH * OW,
     )  # fmt: skip
     start = (down.first * g.W + across.first) * g.C
     places = Places(start, g.H * g.W * g.C, g.stride_h * g.W * g.C, g.stride_w * g.C)
@@ -116,9 +116,9 @@ def _phase(g: Geometry, down: _Axis, across: _Axis) -> Phase:
 
 
 def whole_of(phases: list[Phase]) -> Geometry:
-    """Return one convolution whose windows hold what all phases see, for output rows of all."""
+    """Return one convolution that sees what all phases see, with the most rows of any."""
     first = phases[0].g
-    seeing = [phase.g for phase in phases if phase.g.taps] or [first]
+    seeing = [phase.g for phase in phases if phase.g.depth] or [first]
     top, left = max(g.top for g in seeing), max(g.left for g in seeing)
     OH, OW = max(phase.g.OH for phase in phases), max(phase.g.OW for phase in phases)
     return first._replace(
@@ -130,7 +130,7 @@ def whole_of(phases: list[Phase]) -> Geometry:
 
 def shift(whole: Geometry, g: Geometry, window: Window) -> int:
     """Return where in a window of the whole the one of a phase begins."""
-    if not g.taps:
+    if not g.depth:
         return 0
     return ((whole.top - g.top) * window.width + whole.left - g.left) * window.pixel
 

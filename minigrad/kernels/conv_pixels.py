@@ -33,7 +33,7 @@ def single_pixels(
             at = group * g.filters + v * width
             a, b, c, d = _four_pixels(
                 tile_load(zeros, bias, vector * width, 0), values, there[i], there[j], there[k],
-                there[m], weight, vector * g.taps * width, g, window, seen, width,
+                there[m], weight, vector * g.depth * width, g, window, seen, width,
             )  # fmt: skip
             _finish(a, other, relu, strips[WRITTEN, i] + at, columns, out)
             _finish(b, other, relu, strips[WRITTEN, j] + at, columns, out)
@@ -47,7 +47,7 @@ def _four_pixels(
 ):  # fmt: skip
     """Sum over taps and channels for four pixels."""
     a = b = c = d = start
-    vector = g.taps * width
+    vector = g.depth * width
     k += seen.weight * width
     for kh in range(seen.top, seen.bottom):
         for run in range(seen.left, seen.right):

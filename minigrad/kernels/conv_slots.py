@@ -26,7 +26,7 @@ def gather(sums, g, plan, blocks, filters, grad_weight):
     """Add up the slots of some blocks and filters in their order, and put channels first."""
     width, taps = lanes_of(sums), g.KH * g.KW
     size = plan.tap_rows * plan.row_vectors * width
-    total, turned = np.empty(size, sums.dtype), np.empty(g.taps, sums.dtype)
+    total, turned = np.empty(size, sums.dtype), np.empty(g.depth, sums.dtype)
     down = g.KW * g.channels if plan.tap_rows == 1 else plan.row_vectors * width
     for block in range(blocks[0], blocks[1]):
         group, at = block // plan.group_blocks, block % plan.group_blocks
@@ -39,8 +39,8 @@ def gather(sums, g, plan, blocks, filters, grad_weight):
                     for channel in range(g.channels):
                         turned[channel * taps + tap] = total[first + channel]
             # In whole vectors: far more lines are on their way to memory than value by value.
-            to = ((group * g.filters + f) * plan.group_blocks + at) * g.taps
-            copy_run(grad_weight, to, turned, 0, g.taps)
+            to = ((group * g.filters + f) * plan.group_blocks + at) * g.depth
+            copy_run(grad_weight, to, turned, 0, g.depth)
 
 
 @body

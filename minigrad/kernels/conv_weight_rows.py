@@ -93,7 +93,7 @@ def sum_rows(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
     shape = plan.slots, plan.vectors, g.KH, plan.tiles_run, lanes(x.dtype)
     sums = _pool.empty(shape, x.dtype)
     _sum_rows_loop.launch(
-        g.pixels * g.taps * g.filters,
+        g.pixels * g.depth * g.filters,
         flat_channels_last(grad_out),
         flat_channels_last(x),
         *plain(g, window, plan),

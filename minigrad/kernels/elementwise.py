@@ -7,6 +7,7 @@ import numpy as np
 
 from minigrad.kernels._bits import (
     MARKS,
+    NO_MASK,
     is_marked,
     keep_marked,
     keep_positive,
@@ -18,9 +19,6 @@ from minigrad.kernels._bits import (
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_in_order, flat, memory_order
 from minigrad.kernels._simd import tile_add, tile_load, tile_store
-
-# Stands for None, of which a kernel would be compiled anew.
-_NO_MASK = np.empty(0, np.uint8)
 
 
 @body
@@ -90,7 +88,7 @@ def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndar
     order = memory_order(x)
     out, flat_out = empty_in_order(x.shape, x.dtype, order)
     _add_loop.launch(
-        x.size, flat(x, order), flat(y, order), _NO_MASK if mask is None else mask, flat_out,
+        x.size, flat(x, order), flat(y, order), NO_MASK if mask is None else mask, flat_out,
         chunks_of(x.size),
     )  # fmt: skip
     return out

@@ -24,6 +24,7 @@ import math
 
 import numpy as np
 
+from minigrad.kernels._bits import NO_MASK
 from minigrad.kernels._columns import wide_row
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last_order, empty_in_order, flat, remembered
@@ -71,8 +72,7 @@ def _mask(x: np.ndarray) -> np.ndarray:
     return np.empty(-(-x.size // 8), np.uint8)
 
 
-# Stands for None, of which a kernel would be compiled anew.
-_NO_MASK = np.empty(0, np.uint8)
+# Stand for None, of which a kernel would be compiled anew.
 _NO_VALUES = {np.dtype(kind): np.empty(0, kind) for kind in ("f4", "f8")}
 
 
@@ -91,19 +91,19 @@ def _cut(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 @body
-def _statistics_part(chunk, chunks, x, summed, width, means, squares, counts):
+def _statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts):
     start, stop = span(chunk, chunks, x.size, width)
     C = means.shape[1]
-    chunk_statistics(x[start:stop], C, summed, means[chunk], squares[chunk])
+    chunk_statistics(x[start:stop], C, sum_width, means[chunk], squares[chunk])
     counts[chunk] = (stop - start) // C
 
 
 @kernel
-def _statistics_loop(x, summed, width, chunks, mean, var):
+def _statistics_loop(x, sum_width, width, chunks, mean, var):
     C = mean.size
     means, squares, counts = slots(chunks, C), slots(chunks, C), slots(1, chunks)[0]
     for chunk in prange(chunks):
-        _statistics_part(chunk, chunks, x, summed, width, means, squares, counts)
+        _statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts)
     merge_statistics(means, squares, counts, mean, var)
 
 
@@ -169,7 +169,7 @@ def batch_norm_forward(
     inv_std: np.ndarray,
 ) -> np.ndarray:
     """Return weight (x - mean) inv_std + bias, channel by channel."""
-    return _launch_normalise(x, weight, bias, mean, inv_std, None, _NO_MASK)
+    return _launch_normalise(x, weight, bias, mean, inv_std, None, NO_MASK)
 
 
 def batch_norm_relu_forward(
@@ -187,14 +187,14 @@ def batch_norm_relu_forward(
 
 @kernel
 def _training_loop(
-    x, other, weight, bias, eps, summed, width, chunks, threads, mean, var, out, mask
+    x, other, weight, bias, eps, sum_width, width, chunks, threads, mean, var, out, mask
 ):
     C = mean.size
     means, squares, counts = slots(chunks, C), slots(chunks, C), slots(1, chunks)[0]
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
         for chunk in range(first, stop):
-            _statistics_part(chunk, chunks, x, summed, width, means, squares, counts)
+            _statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts)
     merge_statistics(means, squares, counts, mean, var)
     inv_std = 1 / np.sqrt(var + eps)
     pivot, scale, shift = affine_rows(mean, inv_std, weight, bias, width, x)
@@ -215,7 +215,7 @@ def batch_norm_training(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
     """Return the normalised values, the bits of a relu if it is there, mean and variance."""
     mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
-    (out, flat_out), mask = _empty_like(x), _mask(x) if relu else _NO_MASK
+    (out, flat_out), mask = _empty_like(x), _mask(x) if relu else NO_MASK
     _training_loop.launch(
         3 * x.size,
         _pixels(x),
@@ -241,8 +241,10 @@ def _sums_part(chunk, chunks, grad_out, x, mask, pivot, width, totals, moments):
 
 
 @kernel
-def _sums_loop(grad_out, x, mask, mean, inv_std, summed, width, chunks, sum_grad, sum_grad_normal):
-    pivot = widen(mean, summed, x)
+def _sums_loop(
+    grad_out, x, mask, mean, inv_std, sum_width, width, chunks, sum_grad, sum_grad_normal
+):
+    pivot = widen(mean, sum_width, x)
     totals, moments = slots(chunks, mean.size), slots(chunks, mean.size)
     for chunk in prange(chunks):
         _sums_part(chunk, chunks, grad_out, x, mask, pivot, width, totals, moments)
@@ -262,7 +264,7 @@ def batch_norm_sums(
         2 * x.size,
         _pixels(grad_out),
         _pixels(x),
-        _NO_MASK if mask is None else mask,
+        NO_MASK if mask is None else mask,
         mean,
         inv_std,
         *_cut(x.shape),
@@ -309,7 +311,7 @@ def batch_norm_grad_input(
         2 * x.size,
         _pixels(grad_out),
         _pixels(x),
-        _NO_MASK if mask is None else mask,
+        NO_MASK if mask is None else mask,
         mean,
         inv_std,
         _values(weight, x),
@@ -324,10 +326,10 @@ def batch_norm_grad_input(
 
 @kernel
 def _backward_loop(
-    grad_out, x, mask, mean, inv_std, weight, summed, width, chunks, threads, sum_grad,
+    grad_out, x, mask, mean, inv_std, weight, sum_width, width, chunks, threads, sum_grad,
     sum_grad_normal, grad_x,
 ):  # fmt: skip
-    middle = widen(mean, summed, x)
+    middle = widen(mean, sum_width, x)
     totals, moments = slots(chunks, mean.size), slots(chunks, mean.size)
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
@@ -359,7 +361,7 @@ def batch_norm_backward(
         4 * x.size,
         _pixels(grad_out),
         _pixels(x),
-        _NO_MASK if mask is None else mask,
+        NO_MASK if mask is None else mask,
         mean,
         inv_std,
         _values(weight, x),

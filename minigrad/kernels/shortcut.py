@@ -13,9 +13,9 @@ from minigrad.kernels._runs import copy_run
 
 @kernel
 def _place_loop(x, step, apart, skip, lead, chunks, out):
-    """Take the pixels of x that are ``step`` apart and put them ``apart``, other channels first.
+    """Write every step-th pixel of x to every apart-th pixel of out, from channel ``lead`` on.
 
-    ``skip`` channels of x are left out, and ``lead`` channels of out stay zeros.
+    The first ``skip`` channels of x are left out; all else in out is 0.
     """
     N, H, W, C = out.shape
     count = min(x.shape[3] - skip, C - lead)

@@ -11,19 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
-import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
 
 from minigrad.kernels._jit import CHUNK, Kernel, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import flat, memory_order
+from minigrad.kernels._numba import config, intrinsic
 from minigrad.kernels.reference import update as twins
-
-# Any: the one makes its names while it runs; what the other makes takes one argument less when
-# compiled code calls it.
-config: Any = numba.config
-intrinsic: Any = numba.extending.intrinsic
 
 Arrays = Sequence[np.ndarray]
 

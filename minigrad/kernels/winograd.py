@@ -40,6 +40,7 @@ import numpy as np
 
 from minigrad.kernels import winograd_wide
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead
+from minigrad.kernels._bits import NO_MASK
 from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
@@ -53,14 +54,14 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_choice import few_tiles, winograd_outputs
-from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
+from minigrad.kernels.conv_finish import Other, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import aligned
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS
 from minigrad.kernels.winograd_tiles import (
     LOW,
-    Taps,
+    Steps,
     cut_tiles,
     places_of,
     seen,
@@ -121,8 +122,8 @@ def conv2d_forward(
     """Return the convolution of x with the 3 x 3 filters in weight, stride 1, one group."""
     g = geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     square = TAPS * TAPS
-    taps = Taps(0, 1, square, g.C * square)
-    return _convolve(x, weight, bias, g, taps, other, relu)
+    steps = Steps(0, 1, square, g.C * square)
+    return _convolve(x, weight, bias, g, steps, other, relu)
 
 
 def conv2d_grad_input(
@@ -139,8 +140,8 @@ def conv2d_grad_input(
     """Return the gradient with respect to x: grad_out convolved with the flipped filters."""
     g = geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     square = TAPS * TAPS
-    taps = Taps(square - 1, -1, g.C * square, square)
-    return _convolve(grad_out, weight, None, _backwards(g), taps, other, mask=mask)
+    steps = Steps(square - 1, -1, g.C * square, square)
+    return _convolve(grad_out, weight, None, _backwards(g), steps, other, mask=mask)
 
 
 @remembered
@@ -149,7 +150,7 @@ def _backwards(g: Geometry) -> Geometry:
     return g._replace(
         C=g.F, H=g.OH, W=g.OW, F=g.C, OH=g.H, OW=g.W, channels=g.F, filters=g.C,
         top=TAPS - 1 - g.top, left=TAPS - 1 - g.left,
-        taps=TAPS * TAPS * g.F, pixels=g.N * g.H * g.W,
+        depth=TAPS * TAPS * g.F, pixels=g.N * g.H * g.W,
     )  # fmt: skip
 
 
@@ -158,39 +159,39 @@ def _convolve(
     weight: np.ndarray,
     bias: np.ndarray | None,
     g: Geometry,
-    taps: Taps,
+    steps: Steps,
     other: np.ndarray | None = None,
     relu: bool = False,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     outputs = winograd_outputs(g.N, g.C, g.OH, g.OW, g.F)
     if _few_tiles(g, outputs):
-        return winograd_wide.convolve(x, weight, bias, g, outputs, taps, other, relu, mask)
+        return winograd_wide.convolve(x, weight, bias, g, outputs, steps, other, relu, mask)
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     plan, width = _plan(g, outputs), lanes(x.dtype)
-    points, filters = POINTS[outputs], _filters(weight, g, taps, plan)
+    points, filters = POINTS[outputs], _filters(weight, g, steps, plan)
     biases = np.zeros(plan.vectors * width, x.dtype)
     if bias is not None:
         biases[: g.F] = bias
     _convolve_loop.launch(
-        g.pixels * g.taps * g.F,
+        g.pixels * g.depth * g.F,
         flat_channels_last(x), filters, biases, flat_or_none(other, x.dtype),
         NO_MASK if mask is None else mask, int(relu), points, g, plan, flat_channels_last(out),
     )  # fmt: skip
     return out
 
 
-def _filters(weight: np.ndarray, g: Geometry, taps: Taps, plan: Plan) -> np.ndarray:
+def _filters(weight: np.ndarray, g: Geometry, steps: Steps, plan: Plan) -> np.ndarray:
     """Transform all filters; they take up to four times as much memory as the weight."""
 
     def transform(empty: Empty) -> np.ndarray:
         size = plan.patch**2 * g.C * plan.vectors * lanes(weight.dtype)
         filters = aligned(size, weight.dtype, empty)
         values = np.ascontiguousarray(weight).reshape(-1)
-        _filters_loop.launch(size, values, POINTS[plan.outputs], taps, g, plan, filters)
+        _filters_loop.launch(size, values, POINTS[plan.outputs], steps, g, plan, filters)
         return filters
 
-    return prepared(weight, ("winograd", plan.outputs, taps), transform)
+    return prepared(weight, ("winograd", plan.outputs, steps), transform)
 
 
 def _few_tiles(g: Geometry, outputs: int) -> bool:
@@ -234,22 +235,22 @@ def _block_of_rows(rows: int, row_tiles: int, most: int, vectors: int) -> int:
 
 
 @kernel
-def _filters_loop(weight, points, taps, g, plan, filters):
+def _filters_loop(weight, points, steps, g, plan, filters):
     blocks = chunks_of(g.C, CHANNELS)
     for chunk in prange(plan.vectors * blocks):
         v, first = chunk // blocks, chunk % blocks * CHANNELS
-        _vector_of_filters(weight, points, taps, g, plan, v, first, filters)
+        _vector_of_filters(weight, points, steps, g, plan, v, first, filters)
 
 
 @body
-def _vector_of_filters(weight, points, taps, g, plan, v, first, filters):
+def _vector_of_filters(weight, points, steps, g, plan, v, first, filters):
     """Transform a vector of filters for some channels: (pairs, points, C, vectors of a pair)."""
     width = lanes_of(filters)
     u, last = v % VECTORS, min(first + CHANNELS, g.C)
     pair = min(plan.vectors - v + u, VECTORS) * width
     to = (v - u) * plan.patch**2 * g.C * width + first * pair + u * width
     transform_filters(
-        weight, points, taps, g, plan, v * width, first, last, to, pair, g.C * pair, filters
+        weight, points, steps, g, plan, v * width, first, last, to, pair, g.C * pair, filters
     )
 
 

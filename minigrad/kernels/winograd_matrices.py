@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from minigrad.kernels._simd import Emitter, Tile, config, intrinsic
+from minigrad.kernels._numba import config, intrinsic
+from minigrad.kernels._simd import Emitter, Tile
 
 TAPS = 3
 

@@ -39,7 +39,7 @@ STRIP = 4
 LANES = lanes(np.float32)
 
 
-class Taps(NamedTuple):
+class Steps(NamedTuple):
     """Where weight has the first tap of a filter and channel, and how far it is to the next."""
 
     first: int
@@ -145,7 +145,7 @@ def transform_gradients(grad_out, points, g, plan, group, first, last, f_first, 
 
 
 @body
-def transform_filters(weight, points, taps, g, plan, f, first, last, to, channel, point, filters):
+def transform_filters(weight, points, steps, g, plan, f, first, last, to, channel, point, filters):
     """Write G g G^T for the vector of filters that begins with f, and some channels.
 
     Channels of the result are ``channel`` values apart, points ``point``.
@@ -154,12 +154,12 @@ def transform_filters(weight, points, taps, g, plan, f, first, last, to, channel
     square, three = tile_zeros(LANES, 1, filters), tile_zeros(TAPS, 1, filters)
     held = aligned_empty((TAPS * TAPS + width) * width, filters)  # vectors of filters, tap by tap
     half = aligned_empty(plan.patch * TAPS * width, filters)
-    start, right = taps.first * width, taps.tap * width
+    start, right = steps.first * width, steps.tap * width
     for c in range(first, last):
-        at = c * taps.channel + f * taps.filter
+        at = c * steps.channel + f * steps.filter
         for tap in range(0, TAPS * TAPS, width):
             rest = TAPS * TAPS - tap
-            values = tile_load_part(square, weight, at + tap, taps.filter, 0, g.F - f, rest)
+            values = tile_load_part(square, weight, at + tap, steps.filter, 0, g.F - f, rest)
             tile_store(tile_transpose(values), held, tap * width, width)
         for kw in range(TAPS):
             column = tile_load(three, held, start + kw * right, TAPS * right)

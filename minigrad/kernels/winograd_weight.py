@@ -99,7 +99,7 @@ def conv2d_grad_weight(
     plan = _plan(g)
     partial = np.empty((plan.parts, *weight_shape), x.dtype)
     _grad_weight_loop.launch(
-        g.pixels * g.taps * g.F, flat_channels_last(x), flat_channels_last(grad_out),
+        g.pixels * g.depth * g.F, flat_channels_last(x), flat_channels_last(grad_out),
         POINTS[OUTPUTS], g, plan, partial.reshape(-1),
     )  # fmt: skip
     return partial[0] if plan.parts == 1 else partial.sum(axis=0)

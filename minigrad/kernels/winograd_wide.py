@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import _pool
+from minigrad.kernels._bits import NO_MASK
 from minigrad.kernels._constant import Empty, is_constant, prepared
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_channels_last, flat_channels_last, remembered
@@ -35,14 +36,14 @@ from minigrad.kernels._simd import (
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_finish import NO_MASK, Other, flat_or_none
+from minigrad.kernels.conv_finish import Other, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry
 from minigrad.kernels.conv_pack import aligned
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS
 from minigrad.kernels.winograd_tiles import (
     LOW,
-    Taps,
+    Steps,
     cut_tiles,
     places_of,
     sum_channels,
@@ -89,7 +90,7 @@ def convolve(
     bias: np.ndarray | None,
     g: Geometry,
     outputs: int,
-    taps: Taps,
+    steps: Steps,
     other: np.ndarray | None,
     relu: bool,
     mask: np.ndarray | None,
@@ -102,11 +103,11 @@ def convolve(
     biases = np.zeros(plan.vectors * lanes(x.dtype), x.dtype)
     if bias is not None:
         biases[: g.F] = bias
-    ready = _filters(weight, g, taps, plan) if is_constant(weight) else np.empty(0, x.dtype)
+    ready = _filters(weight, g, steps, plan) if is_constant(weight) else np.empty(0, x.dtype)
     _wide_loop.launch(
-        g.pixels * g.taps * g.F,
+        g.pixels * g.depth * g.F,
         patches, np.ascontiguousarray(weight).reshape(-1), ready, biases,
-        flat_or_none(other, x.dtype), NO_MASK if mask is None else mask, int(relu), points, taps,
+        flat_or_none(other, x.dtype), NO_MASK if mask is None else mask, int(relu), points, steps,
         g, plan, flat_channels_last(out),
     )  # fmt: skip
     return out
@@ -135,7 +136,7 @@ def _plan(g: Geometry, outputs: int) -> Plan:
     )  # fmt: skip
 
 
-def _filters(weight: np.ndarray, g: Geometry, taps: Taps, plan: Plan) -> np.ndarray:
+def _filters(weight: np.ndarray, g: Geometry, steps: Steps, plan: Plan) -> np.ndarray:
     """Transform all filters; those of a chunk and of channels taken together lie together."""
 
     def transform(empty: Empty) -> np.ndarray:
@@ -143,28 +144,28 @@ def _filters(weight: np.ndarray, g: Geometry, taps: Taps, plan: Plan) -> np.ndar
         size = parts * plan.patch**2 * plan.filter_point
         filters = aligned(size, weight.dtype, empty)
         values = np.ascontiguousarray(weight).reshape(-1)
-        _filters_loop.launch(size, values, POINTS[plan.outputs], taps, g, plan, filters)
+        _filters_loop.launch(size, values, POINTS[plan.outputs], steps, g, plan, filters)
         return filters
 
-    return prepared(weight, ("winograd, wide", plan.outputs, plan.wide, taps), transform)
+    return prepared(weight, ("winograd, wide", plan.outputs, plan.wide, steps), transform)
 
 
 @kernel
-def _filters_loop(weight, points, taps, g, plan, filters):
+def _filters_loop(weight, points, steps, g, plan, filters):
     for chunk in prange(chunks_of(plan.vectors, plan.wide) * plan.depths):
         to = chunk * plan.patch**2 * plan.filter_point
         v, c = chunk // plan.depths * plan.wide, chunk % plan.depths * CHANNELS
-        _some_filters(weight, points, taps, g, plan, v, c, filters[to:])
+        _some_filters(weight, points, steps, g, plan, v, c, filters[to:])
 
 
 @body
-def _some_filters(weight, points, taps, g, plan, v, c, filters):
+def _some_filters(weight, points, steps, g, plan, v, c, filters):
     """Write G g G^T for the filters of a chunk, and the channels from c on taken together."""
     width = lanes_of(filters)
     for u in range(min(plan.wide, plan.vectors - v)):
         to = (u // VECTORS * CHANNELS * VECTORS + u % VECTORS) * width
         transform_filters(
-            weight, points, taps, g, plan, (v + u) * width, c, min(c + CHANNELS, g.C), to,
+            weight, points, steps, g, plan, (v + u) * width, c, min(c + CHANNELS, g.C), to,
             VECTORS * width, plan.filter_point, filters,
         )  # fmt: skip
 
@@ -189,18 +190,18 @@ def _block_of_patches(x, points, g, plan, block, c, patches):
 
 
 @kernel
-def _wide_loop(patches, weight, ready, bias, other, mask, relu, points, taps, g, plan, out):
+def _wide_loop(patches, weight, ready, bias, other, mask, relu, points, steps, g, plan, out):
     for chunk in prange(chunks_of(plan.vectors, plan.wide) * plan.blocks):
         v, block = chunk // plan.blocks * plan.wide, chunk % plan.blocks
         share = Other(other, mask)
         _block_of_filters(
-            patches, weight, ready, bias, share, relu, points, taps, g, plan, v, block, out
+            patches, weight, ready, bias, share, relu, points, steps, g, plan, v, block, out
         )
 
 
 @body
 def _block_of_filters(
-    patches, weight, ready, bias, other, relu, points, taps, g, plan, v, block, out
+    patches, weight, ready, bias, other, relu, points, steps, g, plan, v, block, out
 ):
     """Compute a block of tiles for the vectors of filters from v on that belong to a chunk."""
     square, width = plan.patch**2, lanes_of(out)
@@ -214,7 +215,7 @@ def _block_of_filters(
         if far:
             filters = ready[(v // plan.wide * plan.depths + depth) * square * plan.filter_point :]
         else:
-            _some_filters(weight, points, taps, g, plan, v, c, filters)
+            _some_filters(weight, points, steps, g, plan, v, c, filters)
         seen = patches[(block * plan.depths + depth) * square * plan.point :]
         for point in range(square):
             full, deep = min(plan.full, tiles), min(CHANNELS, g.C - c)

@@ -18,7 +18,7 @@ def _columns_by_definition(x, group):
         if 0 <= h < G.H and 0 <= w < G.W:
             channels = slice(group * G.channels, (group + 1) * G.channels)
             columns[n, oh, ow, kh, kw] = x[n, h, w, channels]
-    return columns.reshape(G.pixels, G.taps)
+    return columns.reshape(G.pixels, G.depth)
 
 
 def test_each_row_is_what_one_output_pixel_sees():
@@ -26,21 +26,21 @@ def test_each_row_is_what_one_output_pixel_sees():
     for group in range(G.groups):
         want = _columns_by_definition(x, group)
         for first, last in (0, G.pixels), (3, G.pixels - 2):
-            row = G.taps + 3
+            row = G.depth + 3
             columns = np.full((last - first, row), np.nan)
             im2col(x.reshape(-1), G, group, first, last, columns.reshape(-1), row)
-            np.testing.assert_array_equal(columns[:, : G.taps], want[first:last])
-            assert np.isnan(columns[:, G.taps :]).all()
+            np.testing.assert_array_equal(columns[:, : G.depth], want[first:last])
+            assert np.isnan(columns[:, G.depth :]).all()
 
 
 def test_col2im_is_the_adjoint_of_im2col_and_bands_of_rows_add_up_to_it():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((G.N, G.H, G.W, G.C))
-    columns = rng.standard_normal((G.pixels, G.taps))
+    columns = rng.standard_normal((G.pixels, G.depth))
     for group in range(G.groups):
         back = np.zeros_like(x)
         for band in (0, 2), (2, 3), (3, G.H):
-            col2im(columns.reshape(-1), G.taps, G, group, 0, G.pixels, back.reshape(-1), *band)
+            col2im(columns.reshape(-1), G.depth, G, group, 0, G.pixels, back.reshape(-1), *band)
         np.testing.assert_allclose(
             np.vdot(_columns_by_definition(x, group), columns), np.vdot(x, back), rtol=1e-12
         )
