@@ -44,18 +44,14 @@ def _total(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
 
 def _average(x: Any, axes: tuple[int, ...], keepdims: bool, count: int) -> Any:
     """The mean of so many entries; whole numbers are summed in float64, where none overflows."""
-    whole = getattr(x, "dtype", _FLOAT64).kind in "biu"
-    return _reduce(x, axis=axes, keepdims=keepdims, dtype=_FLOAT64 if whole else None) / count
+    dtype = np.float64 if np.result_type(x).kind in "biu" else None
+    return _reduce(x, axis=axes, keepdims=keepdims, dtype=dtype) / count
 
 
-_FLOAT64 = np.dtype(np.float64)
 _reduce: Any = np.add.reduce  # Any: its types want keepdims as a literal
 
 
-# Samples and wrong calls that all reductions share.
-
-
-def _samples(rng: np.random.Generator) -> list[Sample]:
+def _samples(rng: np.random.Generator) -> list[Sample]:  # of all reductions
     normal = rng.standard_normal
     return [
         Sample(normal((2, 3, 5)), axis=1),
