@@ -22,7 +22,6 @@ _DIRECTIONS = {
 # Told apart without colour vision too; torch behind, ours in front.
 _WINOGRAD = "minigrad, Winograd"
 _COLOURS = {
-    "torch": "#b0b0b0",
     "torch channels_last": "#e08214",
     "minigrad": "#2166ac",
     _WINOGRAD: "#c51b7d",
