@@ -58,10 +58,10 @@ from minigrad.kernels.conv_phases import (
     Phase,
     phases_of,
     shift,
+    simplified,
     strip_number,
     strip_of,
     task_of,
-    trimmed,
     whole_of,
 )
 from minigrad.kernels.conv_pixels import single_pixels
@@ -189,7 +189,7 @@ def _backward(
 def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype: np.dtype) -> Job:
     """Work out what the loop must know; all phases share its chunks, windows and packed weight."""
     square = g.KH * g.KW
-    phases = [trimmed(phase) for phase in phases]
+    phases = simplified(phases)
     tapped = [phase for phase in phases if phase.g.depth]
     if len(phases) == 1:
         phases = [_in_one_row(phases[0])]

@@ -52,7 +52,15 @@ from minigrad.kernels._simd import (
     tile_store,
     tile_zeros,
 )
-from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, seeing
+from minigrad.kernels.conv_geometry import (
+    Geometry,
+    Pair,
+    Sides,
+    as_row,
+    geometry,
+    is_column,
+    seeing,
+)
 from minigrad.kernels.conv_patch import LINE, copy_cotangents, fill_patches, pack_vectors, panel_of
 from minigrad.kernels.conv_slots import gather, gather_loop
 from minigrad.kernels.conv_window import Window, fill_windows, most_rows, window_of
@@ -140,10 +148,12 @@ def conv2d_grad_weight(
     g, rows, columns = seeing(g)
     if g.pixels * g.depth * g.F == 0:
         return np.zeros(weight_shape, x.dtype)
-    if weight_shape[2:] == (g.KH, g.KW):
-        return _grad_weight(grad_out, x, g)
+    seen = _grad_weight(grad_out, x, as_row(g) if is_column(g) else g)
+    seen = seen.reshape(g.F, g.channels, g.KH, g.KW)
+    if seen.shape == weight_shape:
+        return seen
     grad_weight = np.zeros(weight_shape, x.dtype)
-    grad_weight[:, :, rows, columns] = _grad_weight(grad_out, x, g)
+    grad_weight[:, :, rows, columns] = seen
     return grad_weight
 
 

@@ -80,6 +80,19 @@ def _seeing(taps: int, size: int, outputs: int, stride: int, padding: int, dilat
     return slice(some[0], some[-1] + 1) if some else slice(0, 0)
 
 
+def is_column(g: Geometry) -> bool:
+    """Tell whether images are one pixel wide, and so is all that is done to them."""
+    return g.W == g.OW == g.KW == 1 and g.left == 0 and g.H > 1
+
+
+def as_row(g: Geometry) -> Geometry:
+    """Turn columns into rows: they lie in memory alike, and a row is computed in long strips."""
+    return g._replace(
+        H=1, W=g.H, KH=1, KW=g.KH, OH=1, OW=g.OH, stride_h=1, stride_w=g.stride_h,
+        top=0, left=g.top, dilation_h=1, dilation_w=g.dilation_h,
+    )  # fmt: skip
+
+
 def matrices(weight: np.ndarray, groups: int) -> np.ndarray:
     """Return weight as one matrix a group, (groups, KH*KW*C/groups, F/groups)."""
     F, C, KH, KW = weight.shape

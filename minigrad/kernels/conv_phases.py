@@ -17,7 +17,7 @@ import numpy as np
 
 from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._numbers import tuple_of
-from minigrad.kernels.conv_geometry import Geometry, seeing
+from minigrad.kernels.conv_geometry import Geometry, as_row, is_column, seeing
 from minigrad.kernels.conv_window import Places, Plan, Window
 
 # Where in the row of a task its parts begin.
@@ -57,11 +57,24 @@ def phases_of(g: Geometry) -> list[Phase]:
     return [_phase(g, down, across) for down in rows for across in columns]
 
 
-def trimmed(phase: Phase) -> Phase:
-    """Leave out what sees padding alone."""
+def simplified(phases: list[Phase]) -> list[Phase]:
+    """Leave out what sees padding alone; where columns are left, make rows of them."""
+    phases = [_trimmed(phase) for phase in phases]
+    if all(is_column(phase.g) for phase in phases):
+        return [_as_rows(phase) for phase in phases]
+    return phases
+
+
+def _trimmed(phase: Phase) -> Phase:
     kept, rows, columns = seeing(phase.g)
     square = phase.taps.reshape(phase.g.KH, phase.g.KW)[rows, columns]
     return phase._replace(g=kept, taps=square.reshape(-1))
+
+
+def _as_rows(phase: Phase) -> Phase:
+    pixel = phase.places.row  # one of a column is the next row's
+    places = phase.places._replace(row=phase.g.OH * pixel, pixel=pixel)
+    return phase._replace(g=as_row(phase.g), places=places)
 
 
 class _Axis(NamedTuple):
