@@ -49,10 +49,12 @@ def double(work):
 @pytest.fixture
 def run(tmp_path):
     """Run lines of Python below the program, with variables set in the environment."""
-    program = tmp_path / "program.py"
+    program, writing = tmp_path / "program.py", threading.Lock()
 
     def run(lines, **environment):
-        program.write_text(PROGRAM + lines)
+        with writing:  # once: a process of another thread may be reading it
+            if not program.exists() or program.read_text() != PROGRAM + lines:
+                program.write_text(PROGRAM + lines)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
         environment = {"MINIGRAD_CACHE_DIR": str(tmp_path / "cache"), **environment}
         return subprocess.run(
