@@ -39,9 +39,7 @@ def forward(
     relu: bool,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
-    product = matrix_product(_rows(_seen(g, x), g), weight.reshape(g.F, g.depth).T)
-    if bias is not None:
-        product += bias
+    product = matrix_product(_rows(_seen(g, x), g), weight.reshape(g.F, g.depth).T, bias)
     out = product.reshape(g.N, g.OH, g.OW, g.F).transpose(0, 3, 1, 2)
     return finish_apart(out, other, relu)
 

@@ -200,8 +200,7 @@ def _landing(
     padding: Pair,
     dilation: Pair,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return which rows and columns of windows see anything, and how far each place is from the
-    first, in values."""
+    """Return the rows and columns of windows that see anything, and values up to each place."""
     geometry = zip(in_size, out_size, kernel_size, stride, padding, dilation, strict=True)
     rows, columns = (np.flatnonzero(np.diff(window_taps(*axis).starts)) for axis in geometry)
     kh, kw = np.indices(kernel_size)
