@@ -200,7 +200,8 @@ def _should_sum_rows(g: Geometry, dtype: np.dtype) -> bool:
 def _in_blocks(g: Geometry, dtype: np.dtype) -> Geometry:
     """Return the convolution with blocks of channels in place of groups.
 
-    All blocks of a group have the same filters.
+    All blocks of a group have the same filters. The convolution is one that ``seeing`` returned, so
+    where there are as many outputs as pixels there is no stride.
     """
     vectors, rest = divmod(g.channels, lanes(dtype))
     if (g.KH, g.KW, g.H, g.W) == (1, 1, g.OH, g.OW) and g.top == g.left == 0:

@@ -56,7 +56,7 @@ def geometry(
 def seeing(g: Geometry) -> tuple[Geometry, slice, slice]:
     """Return a convolution without taps at the edges that see padding alone, and which are left.
 
-    A filter of one tap has no dilation.
+    A filter of one tap has no dilation, and a single output no stride.
     """
     rows = _seeing(g.KH, g.H, g.OH, g.stride_h, g.top, g.dilation_h)
     columns = _seeing(g.KW, g.W, g.OW, g.stride_w, g.left, g.dilation_w)
@@ -65,6 +65,7 @@ def seeing(g: Geometry) -> tuple[Geometry, slice, slice]:
         KH=KH, KW=KW, depth=KH * KW * g.channels,
         top=g.top - rows.start * g.dilation_h, left=g.left - columns.start * g.dilation_w,
         dilation_h=g.dilation_h if KH > 1 else 1, dilation_w=g.dilation_w if KW > 1 else 1,
+        stride_h=g.stride_h if g.OH > 1 else 1, stride_w=g.stride_w if g.OW > 1 else 1,
     )  # fmt: skip
     return kept, rows, columns
 

@@ -85,6 +85,8 @@ CASES = {
     "one output": ((3, 5, 8, 5), (37, 5, 3, 3), (2, 2), (0, 0, 0, 0), (3, 2), 1),
     "one row of outputs": ((17, 5, 3, 9), (20, 5, 3, 3), (1, 1), (0, 0, 1, 0), (1, 1), 1),
     "one column of outputs": ((3, 6, 9, 4), (35, 6, 2, 4), (2, 3), (1, 0, 0, 1), (1, 1), 1),
+    "one pixel, a stride": ((41, 16, 1, 1), (7, 16, 1, 1), (2, 3), (0, 0, 0, 0), (1, 1), 1),
+    "one pixel, taps over padding": ((9, 32, 1, 1), (7, 32, 4, 3), (2, 2), (2, 2, 1, 1), (1, 1), 1),
     "one output over padding": ((15, 5, 3, 2), (6, 5, 4, 4), (1, 1), (1, 0, 1, 1), (1, 1), 1),
     "a single tap, few pixels": ((2, 33, 5, 3), (19, 33, 1, 1), (3, 2), (0, 0, 0, 0), (1, 1), 1),
     "empty batch": ((0, 3, 5, 4), (2, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -204,7 +206,8 @@ def test_a_share_added_to_grad_x_gives_the_bits_of_the_separate_kernels(case, dt
 def geometries(draw):
     """Any small convolution whose filter fits."""
     groups = draw(st.integers(1, 3))
-    C, F = groups * draw(st.integers(1, 6)), groups * draw(st.integers(1, 19))
+    channels = st.one_of(st.integers(1, 6), st.sampled_from((16, 32)))  # or whole vectors
+    C, F = groups * draw(channels), groups * draw(st.integers(1, 19))
     KH, KW = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
@@ -212,7 +215,7 @@ def geometries(draw):
     least_h = max(dilation[0] * (KH - 1) + 1 - padding[0] - padding[1], 1)
     least_w = max(dilation[1] * (KW - 1) + 1 - padding[2] - padding[3], 1)
     H, W = least_h + draw(st.integers(0, 6)), least_w + draw(st.integers(0, 6))
-    N = draw(st.integers(0, 3))
+    N = draw(st.one_of(st.integers(0, 3), st.just(17)))
     return (N, C, H, W), (F, C // groups, KH, KW), stride, padding, dilation, groups
 
 
