@@ -19,6 +19,9 @@ remembered = functools.lru_cache(maxsize=1024)
 _TO_LAST = (0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
 _TO_FIRST = (0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
 
+# Stand for an array that is None, of which a kernel would be compiled anew.
+NO_VALUES = {np.dtype(kind): np.empty(0, kind) for kind in ("f4", "f8")}
+
 
 def channels_last(x: np.ndarray) -> np.ndarray:
     """Return x, of shape (N, C, H, W), as a C-contiguous (N, H, W, C) array.
@@ -31,6 +34,11 @@ def channels_last(x: np.ndarray) -> np.ndarray:
 def flat_channels_last(x: np.ndarray) -> np.ndarray:
     """Return the values of x, of shape (N, C, H, W), in one dimension, in channels-last order."""
     return x.transpose(_TO_LAST).ravel()
+
+
+def values_or_none(values: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    """Return one value a channel, as a kernel takes them; no values stand for None."""
+    return NO_VALUES[dtype] if values is None else np.ascontiguousarray(values)
 
 
 def empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:

@@ -27,7 +27,14 @@ import numpy as np
 from minigrad.kernels._bits import NO_MASK
 from minigrad.kernels._columns import wide_row
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import channels_last_order, empty_in_order, flat, remembered
+from minigrad.kernels._layout import (
+    NO_VALUES,
+    channels_last_order,
+    empty_in_order,
+    flat,
+    remembered,
+    values_or_none,
+)
 from minigrad.kernels._threads import get_num_threads
 from minigrad.kernels.norm_chunks import (
     affine_rows,
@@ -70,15 +77,6 @@ def _empty_like(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _mask(x: np.ndarray) -> np.ndarray:
     return np.empty(-(-x.size // 8), np.uint8)
-
-
-# Stand for None, of which a kernel would be compiled anew.
-_NO_VALUES = {np.dtype(kind): np.empty(0, kind) for kind in ("f4", "f8")}
-
-
-def _values(array: np.ndarray | None, x: np.ndarray) -> np.ndarray:
-    """Return an array of one value a channel; none of them stand for None."""
-    return _NO_VALUES[x.dtype] if array is None else np.ascontiguousarray(array)
 
 
 @remembered
@@ -148,11 +146,11 @@ def _launch_normalise(
     _normalise_loop.launch(
         x.size,
         _pixels(x),
-        _NO_VALUES[x.dtype] if other is None else _pixels(other),
+        NO_VALUES[x.dtype] if other is None else _pixels(other),
         mean,
         inv_std,
-        _values(weight, x),
-        _values(bias, x),
+        values_or_none(weight, x.dtype),
+        values_or_none(bias, x.dtype),
         width,
         chunks,
         flat_out,
@@ -219,9 +217,9 @@ def batch_norm_training(
     _training_loop.launch(
         3 * x.size,
         _pixels(x),
-        _NO_VALUES[x.dtype] if other is None else _pixels(other),
-        _values(weight, x),
-        _values(bias, x),
+        NO_VALUES[x.dtype] if other is None else _pixels(other),
+        values_or_none(weight, x.dtype),
+        values_or_none(bias, x.dtype),
         float(eps),
         *_cut(x.shape),
         get_num_threads(),
@@ -314,7 +312,7 @@ def batch_norm_grad_input(
         NO_MASK if mask is None else mask,
         mean,
         inv_std,
-        _values(weight, x),
+        values_or_none(weight, x.dtype),
         sum_grad,
         sum_grad_normal,
         width,
@@ -364,7 +362,7 @@ def batch_norm_backward(
         NO_MASK if mask is None else mask,
         mean,
         inv_std,
-        _values(weight, x),
+        values_or_none(weight, x.dtype),
         *_cut(x.shape),
         get_num_threads(),
         sum_grad,

@@ -22,6 +22,7 @@ import numpy as np
 
 from minigrad.kernels import _pool
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import values_or_none
 from minigrad.kernels._runs import add_run, aligned_empty, copy_run
 from minigrad.kernels._simd import (
     ROWS,
@@ -47,10 +48,6 @@ CHUNKS = 16
 DOTS = 32
 
 
-# Stands for None, of which a kernel would be compiled anew.
-_NO_BIAS = {np.dtype(kind): np.empty(0, kind) for kind in ("f4", "f8")}
-
-
 def matrix_product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """Return a @ b, plus a bias for each column."""
     (M, K), N = a.shape, b.shape[1]
@@ -63,7 +60,7 @@ def matrix_product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None)
         return out if bias is None else np.add(out, bias, out=out)
     panels = max(chunks_of(N, VECTORS * lanes(a.dtype)), 1)
     parts = max(min(chunks_of(CHUNKS, panels), M // (4 * ROWS)), 1)
-    added = _NO_BIAS[a.dtype] if bias is None else np.ascontiguousarray(bias)
+    added = values_or_none(bias, a.dtype)
     _product_loop.launch(M * K * N, *left, *right, M, K, N, parts, added, out.reshape(-1))
     return out
 
