@@ -34,6 +34,12 @@ PLACING = 32
 # And what each run of neighbouring values costs besides: where it begins, and a loop of few steps.
 RUN = 800
 
+# What it costs im2col to pack one value of the weight, beside what direct sums take for it.
+PACKING = 32
+
+# Into how many bands of rows im2col cuts grad_x: at least so many for all images.
+BANDS = 16
+
 Shape = tuple[int, ...]
 
 
@@ -171,16 +177,26 @@ def _pays_for_im2col(case: Case) -> bool:
     """Tell whether x has so few channels that direct sums for its gradient leave lanes idle.
 
     Their vectors hold the channels of a pixel of grad_x. Those of im2col hold channels and taps,
-    which are then added to their pixels one by one. Both work so for each pixel of grad_out.
+    which are then added to their pixels one by one. Both work so for each pixel of grad_out, and
+    im2col for the pixels that two bands of grad_x share twice. Few pixels do not pay for packing.
     """
     if case.product != "grad_input" or case.groups > 1:
         return False
-    F, C, KH, KW = case.weight_shape
+    (N, _, H, W), (F, C, KH, KW) = case.x_shape, case.weight_shape
     vector = 64 // case.dtype.itemsize  # values in the longest vector
     values = C * KH * KW
     runs = KH if case.dilation[1] == 1 else KH * KW
+    pixels = max(N * H * W // (case.stride[0] * case.stride[1]), 1)
+    bands = bands_of(N, H)
+    times = min(1 + (bands - 1) * (KH - 1) * case.dilation[0] / max(H, 1), bands)
+    lowered = F * _whole(values, vector) * times + PLACING * values + RUN * runs
     direct = F * _whole(C, vector) * KH * KW
-    return F * _whole(values, vector) + PLACING * values + RUN * runs < direct
+    return lowered + PACKING * F * values / pixels < direct
+
+
+def bands_of(N: int, H: int) -> int:
+    """Return into how many bands of rows im2col cuts an image of grad_x, each for one thread."""
+    return max(min(H, -(-BANDS // max(N, 1))), 1)
 
 
 TABLE = (

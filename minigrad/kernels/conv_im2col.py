@@ -17,6 +17,7 @@ from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
 from minigrad.kernels._runs import add_run, copy_run
 from minigrad.kernels._simd import ROWS, lanes, lanes_of
+from minigrad.kernels.conv_choice import bands_of
 from minigrad.kernels.conv_finish import finish_apart
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry, matrices, seeing
 from minigrad.kernels.gemm import ADD, NEIGHBOUR, OVERWRITE, multiply, pack, whole_vectors
@@ -103,7 +104,7 @@ def conv2d_grad_input(
     weight = weight[:, :, rows, columns]
     grad_x = empty_channels_last(input_shape, grad_out.dtype)
     # A band of image rows belongs to one thread; a large batch is shared out by whole images.
-    bands = min(g.H, chunks_of(CHUNKS, max(g.N, 1)))
+    bands = bands_of(g.N, g.H)
     _grad_input_loop.launch(
         g.pixels * g.depth * g.F,
         flat_channels_last(grad_out),

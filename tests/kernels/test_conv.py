@@ -387,6 +387,14 @@ def test_few_channels_are_lowered_for_grad_x_alone(weight_shape, groups, algorit
     assert choose(case._replace(product="grad_weight")) == "direct"
 
 
+def test_few_rows_are_not_lowered_in_bands_that_overlap():
+    case = Case("grad_input", np.dtype("f8"), (2, 7, 27, 41), (512, 7, 4, 4), (3, 3), (1, 1), 1)
+    fewer_channels = case._replace(x_shape=(2, 2, 27, 41), weight_shape=(512, 2, 4, 4))
+    with conv_algorithm("auto"):
+        assert choose(case) == "direct"
+        assert choose(fewer_channels) == "im2col"
+
+
 @pytest.mark.parametrize(
     ("name", "few"),
     [
