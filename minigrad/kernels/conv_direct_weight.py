@@ -62,7 +62,7 @@ from minigrad.kernels.conv_geometry import (
     seeing,
 )
 from minigrad.kernels.conv_patch import LINE, copy_cotangents, fill_patches, pack_vectors, panel_of
-from minigrad.kernels.conv_slots import gather, gather_loop
+from minigrad.kernels.conv_slots import Taps, gather, gather_loop
 from minigrad.kernels.conv_window import Window, fill_windows, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
@@ -148,27 +148,30 @@ def conv2d_grad_weight(
     g, rows, columns = seeing(g)
     if g.pixels * g.depth * g.F == 0:
         return np.zeros(weight_shape, x.dtype)
-    seen = _grad_weight(grad_out, x, as_row(g) if is_column(g) else g)
-    seen = seen.reshape(g.F, g.channels, g.KH, g.KW)
-    if seen.shape == weight_shape:
-        return seen
-    grad_weight = np.zeros(weight_shape, x.dtype)
-    grad_weight[:, :, rows, columns] = seen
+    KH, KW = weight_shape[2:]
+    taps = Taps(KH * KW, rows.start * KW + columns.start, KW, 1)
+    grad_weight = _pool.empty(weight_shape, x.dtype)
+    if is_column(g):
+        g, taps = as_row(g), taps._replace(right=KW)
+    _write_grad_weight(grad_out, x, g, taps, grad_weight)
     return grad_weight
 
 
-def _grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
-    """Choose the loop, and return the gradient."""
+def _write_grad_weight(
+    grad_out: np.ndarray, x: np.ndarray, g: Geometry, taps: Taps, grad_weight: np.ndarray
+) -> None:
+    """Choose the loop, and write the gradient."""
     if conv_lanes_weight.serves(g, x.dtype):
-        return conv_lanes_weight.grad_weight(grad_out, x, g)
+        conv_lanes_weight.write_grad_weight(grad_out, x, g, taps, grad_weight)
+        return
     if _should_sum_rows(g, x.dtype):
-        return conv_weight_rows.sum_rows(grad_out, x, g)
-    groups, weight_shape = g.groups, (g.F, g.channels, g.KH, g.KW)
+        conv_weight_rows.sum_rows(grad_out, x, g, taps, grad_weight)
+        return
+    groups, whole = g.groups, taps.square == g.KH * g.KW
     g = _in_blocks(g, x.dtype)
     # Runs that are no whole vectors are read beyond their end, which only a copy allows.
     window = window_of(g, copied=g.channels % lanes(x.dtype) != 0)
-    plan = _plan(g, window, groups, x.dtype)
-    grad_weight = _pool.empty(weight_shape, x.dtype)
+    plan = _plan(g, window, groups, whole, x.dtype)
     sums = grad_weight.reshape(1, -1)
     if not plan.in_place:
         sums = _pool.empty((plan.slots, groups * plan.filters * plan.row), x.dtype)
@@ -176,22 +179,22 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray
         g.pixels * g.depth * g.groups * g.filters,
         flat_channels_last(grad_out),
         flat_channels_last(x),
-        *plain(g, window, plan),
+        *plain(g, window, plan, taps),
         sums,
         grad_weight.reshape(-1),
     )
     if plan.slots > 1:
-        gather_loop.launch(sums.size, sums, g, plan, grad_weight.reshape(-1))
-    return grad_weight
+        gather_loop.launch(sums.size, sums, g, plan, taps, grad_weight.reshape(-1))
 
 
 @remembered
 def _should_sum_rows(g: Geometry, dtype: np.dtype) -> bool:
     """Tell whether tiles of values by vectors of filters take less than patches."""
-    if g.groups > 1 or g.dilation_w > 1 or g.channels % lanes(dtype) == 0:
+    if g.channels % lanes(dtype) == 0:
         return False
     patch = whole_vectors(g.depth, dtype)
-    copies = g.KH * (whole_vectors(g.KW * g.channels, dtype) + 1)
+    runs, run = (1, g.KW * g.channels) if g.dilation_w == 1 else (g.KW, g.channels)
+    copies = g.KH * runs * (whole_vectors(run, dtype) + 1)
     cost = patch * chunks_of(g.filters, TALL) * TALL + COPY_COST * copies
     return conv_weight_rows.cost(g, dtype) < cost
 
@@ -217,8 +220,8 @@ def _in_blocks(g: Geometry, dtype: np.dtype) -> Geometry:
 
 
 @remembered
-def _plan(g: Geometry, window: Window, groups: int, dtype: np.dtype) -> Plan:
-    """Cut the work by its shape alone."""
+def _plan(g: Geometry, window: Window, groups: int, whole: bool, dtype: np.dtype) -> Plan:
+    """Cut the work by its shape alone; ``whole`` tells whether the weight has no other taps."""
     patched = _should_patch(g, window, dtype)
     tap_rows, row_vectors = 1, whole_vectors(g.depth, dtype)
     if not patched and g.KW > 1:
@@ -237,7 +240,8 @@ def _plan(g: Geometry, window: Window, groups: int, dtype: np.dtype) -> Plan:
     slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
     paged = g.F * dtype.itemsize % PAGE_BYTES == 0
     copied = paged or filters != g.filters
-    in_place = slots == 1 and filters == g.filters and row == g.groups // groups * g.depth
+    in_place = whole and slots == 1 and filters == g.filters
+    in_place = in_place and row == g.groups // groups * g.depth
     parts = chunks_of(CHUNKS, slots)
     block_parts = _block_parts(g, parts) if paged and groups == 1 else min(g.groups, parts)
     filter_parts = min(chunks_of(filters, LINE), chunks_of(parts, block_parts))
@@ -269,8 +273,9 @@ def _should_patch(g: Geometry, window: Window, dtype: np.dtype) -> bool:
 
 
 @kernel
-def _grad_weight_loop(grad_out, x, g, window, plan, sums, grad_weight):
+def _grad_weight_loop(grad_out, x, g, window, plan, taps, sums, grad_weight):
     g, window, plan = Geometry(*g), Window(*window), Plan(*plan)
+    taps = Taps(*taps)
     parts = plan.block_parts * plan.filter_parts
     for chunk in prange(plan.slots * parts):
         slot, part = chunk // parts, chunk % parts
@@ -283,7 +288,7 @@ def _grad_weight_loop(grad_out, x, g, window, plan, sums, grad_weight):
         _add_chunk(grad_out, x, g, window, plan, stretches, blocks, filters, sums[slot])
         # One slot is still in the cache.
         if plan.slots == 1 and (not plan.in_place or g.KH * g.KW > 1):
-            gather(sums, g, plan, blocks, filters, grad_weight)
+            gather(sums, g, plan, taps, blocks, filters, grad_weight)
 
 
 @body

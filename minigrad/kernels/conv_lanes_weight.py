@@ -40,6 +40,7 @@ from minigrad.kernels.conv_lanes import (
     take_rows,
     window_of,
 )
+from minigrad.kernels.conv_slots import Taps, among
 
 # Neighbouring outputs that are taken at once, at most; a row has the rest of them one by one.
 HEIGHT = 14 if ROWS >= 8 else 7
@@ -78,8 +79,10 @@ def serves(g: Geometry, dtype: np.dtype) -> bool:
     return g.channels == g.filters == 1 or 2 * g.filters <= width
 
 
-def grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
-    """Return the gradient with respect to weight, given the one with respect to the output."""
+def write_grad_weight(
+    grad_out: np.ndarray, x: np.ndarray, g: Geometry, taps: Taps, grad_weight: np.ndarray
+) -> None:
+    """Write the gradient with respect to weight, given the one with respect to the output."""
     plan, window, strip, single = _plan(g, x.dtype)
     width = lanes(x.dtype)
     sums = _pool.empty((plan.slots, plan.vectors * plan.tiles * plan.tile), x.dtype)
@@ -97,7 +100,9 @@ def grad_weight(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
     )
     filters = total[..., : plan.step].transpose(0, 6, 5, 1, 3, 2, 4)
     filters = filters.reshape(-1, g.channels, g.KH, g.KW)
-    return np.ascontiguousarray(filters[: g.F])
+    if taps.square > g.KH * g.KW:
+        grad_weight[...] = 0
+    among(taps, g, grad_weight)[...] = filters[: g.F]
 
 
 @remembered

@@ -14,26 +14,43 @@ run lies along the other side of the tile, value by value::
 
 Nothing is copied but the window, which has few channels.
 
+With a dilation the taps of a row are no neighbours. But all pixels that one output sees have places
+that leave the same remainder, so pixels are sorted by it, and there a filter row is a run again.
+Outputs whose remainder is the same make one *phase*::
+
+    row of 9 pixels, dilation 2      a b c d e f g h i
+    sorted                           a c e g i|b d f h
+    what 3 taps see, with stride 1   |0 2 4        |     outputs 0, 2, 4 are a phase
+                                              |1 3       and 1, 3 another one
+
+And where runs are short for a tile, all rows of a filter become one run: for each row of outputs,
+pixels below each other that its filters see are *stacked*, as if they were one of KH * C values.
+
 The order of loops, from the outside:
 
-    slots     of output rows, for threads: each has its own sums, added in order at the end
+    chunks    slots of output rows x parts of the vectors, for threads
     bands     of rows: what they read stays in the first cache
+    groups
     vectors   of filters
-    runs      one a row of the filters
-    parts     of a run: one tile
+    runs      one a row of the filters, or one for all
+    tiles     of a run
     pixels    of the band: a column of values times a vector of cotangents
+
+Each slot has its own sums. They are added in order, and in a weight the taps of a channel are
+neighbours.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from minigrad.kernels import _pool
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
-from minigrad.kernels._jit import body, chunk_bounds, kernel, prange
+from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import flat_channels_last, remembered
 from minigrad.kernels._numbers import plain
-from minigrad.kernels._runs import aligned_empty, zero_run
+from minigrad.kernels._runs import aligned_empty, copy_run, zero_run
 from minigrad.kernels._simd import (
     ROWS,
     lanes,
@@ -45,6 +62,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_geometry import Geometry
+from minigrad.kernels.conv_slots import Taps, sum_slots
 from minigrad.kernels.conv_window import Window, fill_window, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
 
@@ -59,16 +77,32 @@ LEAST_PIXELS = 128
 SLOTS = 16
 SLOT_PIXELS = 512
 
+# To move a pixel's values takes as long as so many products.
+MOVE = 9
+
+# Channels of which the sums are put in the weight's order at once: those of a vector of filters
+# stay in the first cache.
+GATHERED = 8
+
 
 class Plan(NamedTuple):
     """How the work is cut: slots and bands of rows over (N, OH), and tiles."""
 
     slots: int
+    parts: int  # chunks over the vectors of all groups
     band: int  # rows
-    vectors: int  # of filters
-    run: int  # values that a filter row sees
+    vectors: int  # of filters, in a group
+    stack: int  # rows of taps in a run: 1, or KH
+    runs: int  # under all taps
+    run: int  # values in each
     tiles_run: int  # filled up to whole tiles
     split: int  # 1: cotangents are copied and filled up to whole vectors; 0: they are grad_out
+    phases: int  # of a row of outputs
+    remainders: int  # from the remainder of a phase's pixels to the next one that occurs
+    phase: int  # values of a row that leave one remainder
+    row: int  # values of a row, sorted and stacked
+    pixel: int  # values from what an output sees to what the next one of its phase sees
+    arranged: int  # 1: rows are sorted or stacked; 0: they are those of the window
 
 
 def cost(g: Geometry, dtype: np.dtype) -> int:
@@ -76,8 +110,15 @@ def cost(g: Geometry, dtype: np.dtype) -> int:
 
     Each tile reads a vector and a value a row, two of them in the time of two products.
     """
-    tall, low = _tiles(g.KW * g.channels)
-    return g.KH * (tall * (TALL + 1) + low * (LOW + 1)) * whole_vectors(g.filters, dtype)
+    return min(_cost(g, stack, dtype) for stack in (1, g.KH))
+
+
+def _cost(g: Geometry, stack: int, dtype: np.dtype) -> int:
+    """Estimate the same for so many rows of taps in a run."""
+    tall, low = _tiles(stack * g.KW * g.channels)
+    vectors = g.KH // stack * whole_vectors(g.filters, dtype)
+    moves = stack * g.stride_w * whole_vectors(g.channels, dtype) if stack > 1 else 0
+    return vectors * (tall * (TALL + 1) + low * (LOW + 1)) + MOVE * moves
 
 
 def _tiles(run: int) -> tuple[int, int]:
@@ -86,71 +127,90 @@ def _tiles(run: int) -> tuple[int, int]:
     return (tall, int(rest > 0)) if rest <= LOW else (tall + 1, 0)
 
 
-def sum_rows(grad_out: np.ndarray, x: np.ndarray, g: Geometry) -> np.ndarray:
-    """Return the gradient with respect to weight, of a convolution in one group."""
+def sum_rows(
+    grad_out: np.ndarray, x: np.ndarray, g: Geometry, taps: Taps, grad_weight: np.ndarray
+) -> None:
+    """Write the gradient with respect to weight."""
     window = window_of(g, copied=True)  # tiles read beyond the last run
-    plan = _plan(g, x.dtype)
-    shape = plan.slots, plan.vectors, g.KH, plan.tiles_run, lanes(x.dtype)
-    sums = _pool.empty(shape, x.dtype)
+    plan = _plan(g, window, x.dtype)
+    size = g.groups * plan.vectors * plan.runs * plan.tiles_run * lanes(x.dtype)
+    sums = _pool.empty((plan.slots, size), x.dtype)
     _sum_rows_loop.launch(
-        g.pixels * g.depth * g.filters,
+        g.pixels * g.depth * g.F,
         flat_channels_last(grad_out),
         flat_channels_last(x),
         *plain(g, window, plan),
-        sums.reshape(plan.slots, -1),
+        sums,
     )
-    total = sums.sum(axis=0)[:, :, : plan.run]  # in the order of slots
-    by_filter = total.transpose(0, 3, 1, 2).reshape(-1, g.KH, g.KW, g.channels)[: g.filters]
-    return np.ascontiguousarray(by_filter.transpose(0, 3, 1, 2))
+    _gather_loop.launch(sums.size, sums, *plain(g, plan, taps), grad_weight.reshape(-1))
 
 
 @remembered
-def _plan(g: Geometry, dtype: np.dtype) -> Plan:
+def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
     """Cut the work by its shape alone."""
-    run = g.KW * g.channels
-    tall, low = _tiles(run)
+    stack = min((1, g.KH), key=lambda stack: _cost(g, stack, dtype))
+    values = stack * g.channels  # of a pixel
+    tall, low = _tiles(g.KW * values)
     slots = max(min(SLOTS, g.N * g.OH, g.pixels // SLOT_PIXELS), 1)
     slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
+    vectors = whole_vectors(g.filters, dtype)
     pixels = max(BAND_BYTES // (g.F * dtype.itemsize), LEAST_PIXELS)
+    common = math.gcd(g.stride_w, g.dilation_w)
+    phases, phase = g.dilation_w // common, chunks_of(window.width, g.dilation_w) * values
     return Plan(
-        slots, -(-pixels // g.OW), whole_vectors(g.F, dtype), run, tall * TALL + low * LOW,
-        int(g.F % lanes(dtype) != 0),
+        slots, min(g.groups * vectors, chunks_of(SLOTS, slots)), -(-pixels // g.OW), vectors,
+        stack, g.KH // stack, g.KW * values, tall * TALL + low * LOW,
+        int(g.filters % lanes(dtype) != 0), phases, common, phase, phases * phase,
+        g.stride_w // common * values, int(stack > 1 or g.dilation_w > 1),
     )  # fmt: skip
 
 
 @kernel
 def _sum_rows_loop(grad_out, x, g, window, plan, sums):
     g, window, plan = Geometry(*g), Window(*window), Plan(*plan)
-    for slot in prange(plan.slots):
+    for chunk in prange(plan.slots * plan.parts):
+        slot, part = chunk // plan.parts, chunk % plan.parts
         rows = chunk_bounds(slot, plan.slots, g.N * g.OH)
-        _add_slot(grad_out, x, g, window, plan, rows, sums[slot])
+        vectors = chunk_bounds(part, plan.parts, g.groups * plan.vectors)
+        _add_chunk(grad_out, x, g, window, plan, rows, vectors, sums[slot])
 
 
 @body
-def _add_slot(grad_out, x, g, window, plan, rows, sums):
-    """Sum over some rows of the output, in bands."""
-    band, row = min(plan.band, rows[1] - rows[0]), window.width * window.pixel
-    values = aligned_empty(most_rows(g, window, band) * row + TALL, x)
-    padded = plan.vectors * lanes_of(x)
+def _add_chunk(grad_out, x, g, window, plan, rows, vectors, sums):
+    """Sum over some rows of the output for some vectors of filters, in bands."""
+    band, width = min(plan.band, rows[1] - rows[0]), lanes_of(x)
+    high = most_rows(g, window, band)
+    values = aligned_empty((band if plan.stack > 1 else high) * plan.row + TALL + width, x)
+    seen_rows = values
+    if plan.arranged:
+        seen_rows = aligned_empty(high * window.width * g.channels + width, x)
     cotangents, step = grad_out, g.F
     if plan.split:
-        cotangents, step = aligned_empty(band * g.OW * padded, x), padded
-    seen, ahead = np.empty(band, np.intp), np.zeros(AHEAD, np.intp)
+        step = min(vectors[1] - vectors[0], plan.vectors) * width
+        cotangents = aligned_empty(band * g.OW * step, x)
+    seen, ahead = np.empty(band * plan.phases, np.intp), np.zeros(AHEAD, np.intp)
     for first in range(rows[0], rows[1], band):
         count = min(band, rows[1] - first)
-        top_row = _row_of(g, window, first)
-        for i in range(count):
-            seen[i] = (_row_of(g, window, first + i) - top_row) * row
-        high = seen[count - 1] // row + (g.KH - 1) * g.dilation_h + 1
-        fill_window(x, g, window, 0, top_row, high, values)
-        zero_run(values, high * row, TALL)  # the last tiles read beyond the last run
-        at = first * g.OW * g.F
-        there = grad_out[at:]
-        if plan.split:
-            _fill_up(there, g, count * g.OW, padded, cotangents)
-            there = cotangents
+        top_row, high = _place_rows(g, window, plan, first, count, seen)
         _plan_ahead(grad_out, x, g, first + count, min(first + 2 * count, rows[1]), ahead)
-        _add_band(values, seen[:count], there, step, g, window, plan, first == rows[0], ahead, sums)
+        for group in range(vectors[0] // plan.vectors, chunks_of(vectors[1], plan.vectors)):
+            start = max(vectors[0] - group * plan.vectors, 0)
+            stop = min(vectors[1] - group * plan.vectors, plan.vectors)
+            fill_window(x, g, window, group, top_row, high, seen_rows)
+            used = count if plan.stack > 1 else high
+            if plan.arranged:
+                _arrange(seen_rows, g, window, plan, first, top_row, used, values)
+            zero_run(values, used * plan.row, TALL)  # the last tiles read beyond the last run
+            there = grad_out[first * g.OW * g.F + group * g.filters + start * width :]
+            if plan.split:
+                columns = min(stop * width, g.filters) - start * width
+                _fill_up(there, g, count * g.OW, columns, step, cotangents)
+                there = cotangents
+            to = (group * plan.vectors + start) * plan.runs * plan.tiles_run * width
+            _add_band(
+                values, seen[: count * plan.phases], there, step, g, plan, stop - start,
+                first == rows[0], ahead, sums[to:],
+            )  # fmt: skip
 
 
 @body
@@ -160,13 +220,48 @@ def _row_of(g, window, row):
 
 
 @body
-def _fill_up(grad_out, g, pixels, padded, cotangents):
-    """Copy cotangents, and fill up each pixel's last vector with zeros."""
+def _place_rows(g, window, plan, first, count, seen):
+    """List what the first output of each phase sees; return which rows of the window are seen."""
+    top_row = row = _row_of(g, window, first)
+    for i in range(count):
+        row = _row_of(g, window, first + i)
+        for phase in range(plan.phases):
+            place, remainder = divmod(phase * g.stride_w, g.dilation_w)
+            at = remainder // plan.remainders * plan.phase + place * plan.stack * g.channels
+            down = i if plan.stack > 1 else row - top_row
+            seen[i * plan.phases + phase] = down * plan.row + at
+    return top_row, row - top_row + (g.KH - 1) * g.dilation_h + 1
+
+
+@body
+def _arrange(seen_rows, g, window, plan, first, top_row, rows, values):
+    """Bring pixels together whose places leave the same remainder, and stack those of some rows.
+
+    Whole vectors are copied. What hangs over the end of a pixel is overwritten by the next one.
+    """
+    one = tile_zeros(1, 1, values)
+    down = g.dilation_h * window.width * g.channels
+    for i in range(rows):
+        q = _row_of(g, window, first + i) - top_row if plan.stack > 1 else i
+        for phase in range(plan.phases):
+            to = i * plan.row + phase * plan.phase
+            for w in range(phase * plan.remainders, window.width, g.dilation_w):
+                at = (q * window.width + w) * g.channels
+                for _ in range(plan.stack):
+                    for c in range(0, g.channels, lanes_of(values)):
+                        tile_store(tile_load(one, seen_rows, at + c, 0), values, to + c, 0)
+                    at += down
+                    to += g.channels
+
+
+@body
+def _fill_up(grad_out, g, pixels, columns, padded, cotangents):
+    """Copy some columns of the cotangents, and fill up each pixel's last vector with zeros."""
     width = lanes_of(cotangents)
     one = tile_zeros(1, 1, cotangents)
     for p in range(pixels):
-        for f in range(0, padded, width):
-            held = tile_load_columns(one, grad_out, p * g.F + f, 0, g.F - f)
+        for f in range(0, columns, width):
+            held = tile_load_columns(one, grad_out, p * g.F + f, 0, columns - f)
             tile_store(held, cotangents, p * padded + f, 0)
 
 
@@ -179,25 +274,25 @@ def _plan_ahead(grad_out, x, g, first, last, ahead):
 
 
 @body
-def _add_band(values, seen, cotangents, step, g, window, plan, fresh, ahead, sums):
-    """Run through the filters and the runs, in tiles."""
+def _add_band(values, seen, cotangents, step, g, plan, vectors, fresh, ahead, sums):
+    """Run through some vectors of filters and the runs, in tiles."""
     width, at = lanes_of(sums), 0
-    for v in range(plan.vectors):
+    for v in range(vectors):
         there = cotangents[v * width :]
-        for kh in range(g.KH):
+        for tap_row in range(plan.runs):
             k = 0
             while k < plan.run:
-                run = values[kh * window.down + k :]
+                run = values[tap_row * g.dilation_h * plan.row + k :]
                 if plan.run - k > LOW:
                     _add_tile(
-                        tile_zeros(TALL, 1, sums), run, seen, there, step, g, window, fresh,
-                        ahead, sums, at,
+                        tile_zeros(TALL, 1, sums), run, seen, there, step, g, plan, fresh, ahead,
+                        sums, at,
                     )  # fmt: skip
                     rows = TALL
                 else:
                     _add_tile(
-                        tile_zeros(LOW, 1, sums), run, seen, there, step, g, window, fresh,
-                        ahead, sums, at,
+                        tile_zeros(LOW, 1, sums), run, seen, there, step, g, plan, fresh, ahead,
+                        sums, at,
                     )  # fmt: skip
                     rows = LOW
                 k += rows
@@ -205,18 +300,53 @@ def _add_band(values, seen, cotangents, step, g, window, plan, fresh, ahead, sum
 
 
 @body
-def _add_tile(zeros, values, seen, cotangents, step, g, window, fresh, ahead, sums, at):
+def _add_tile(zeros, values, seen, cotangents, step, g, plan, fresh, ahead, sums, at):
     """Add to the sums of a part of a run, for a vector of filters."""
-    width, pixel = lanes_of(sums), g.stride_w * window.pixel
+    width, phases = lanes_of(sums), plan.phases
+    rows = seen.size // phases
     tile = zeros if fresh else tile_load(zeros, sums, at, width)
-    line, line_step = next_lines(ahead, seen.size * g.OW)
-    k = 0
-    for i in range(seen.size):
-        v = seen[i]
-        for _ in range(g.OW):
-            prefetch(line)
-            line += line_step
-            tile = tile_outer(tile, values, v, NEIGHBOUR, cotangents, k, 0)
-            v += pixel
-            k += step
+    line, line_step = next_lines(ahead, rows * g.OW)
+    for i in range(rows):
+        for phase in range(phases):
+            v, k = seen[i * phases + phase], (i * g.OW + phase) * step
+            for _ in range(phase, g.OW, phases):
+                prefetch(line)
+                line += line_step
+                tile = tile_outer(tile, values, v, NEIGHBOUR, cotangents, k, 0)
+                v += plan.pixel
+                k += step * phases
     tile_store(tile, sums, at, width)
+
+
+@kernel
+def _gather_loop(sums, g, plan, taps, grad_weight):
+    g, plan, taps = Geometry(*g), Plan(*plan), Taps(*taps)
+    blocks = chunks_of(g.channels, GATHERED)
+    for chunk in prange(g.groups * plan.vectors * blocks):
+        block = chunk % blocks
+        channels = block * GATHERED, min((block + 1) * GATHERED, g.channels)
+        _gather(sums, g, plan, taps, chunk // blocks, channels, grad_weight)
+
+
+@body
+def _gather(sums, g, plan, taps, vector, channels, grad_weight):
+    """Add up the slots of a vector of filters in their order, and put channels first."""
+    width, count = lanes_of(sums), channels[1] - channels[0]
+    size = count * taps.square
+    total, turned = np.empty(width, sums.dtype), np.zeros(width * size, sums.dtype)
+    down = g.channels if plan.stack > 1 else plan.tiles_run
+    for kh in range(g.KH):
+        for kw in range(g.KW):
+            row = vector * plan.runs * plan.tiles_run + kh * down + channels[0]
+            row += kw * plan.stack * g.channels
+            tap = taps.first + kh * taps.down + kw * taps.right
+            for c in range(count):
+                sum_slots(sums, (row + c) * width, total)
+                for lane in range(width):
+                    turned[lane * size + c * taps.square + tap] = total[lane]
+    group, first = vector // plan.vectors, vector % plan.vectors * width
+    for lane in range(min(width, g.filters - first)):
+        f = group * g.filters + first + lane
+        copy_run(
+            grad_weight, (f * g.channels + channels[0]) * taps.square, turned, lane * size, size
+        )

@@ -6,9 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad import kernels
-from minigrad.kernels import _jit, conv_direct_weight, conv_few, conv_im2col, winograd
+from minigrad.kernels import (
+    _jit,
+    conv_direct_weight,
+    conv_few,
+    conv_im2col,
+    conv_lanes_weight,
+    conv_weight_rows,
+    winograd,
+)
+from minigrad.kernels._simd import lanes
 from minigrad.kernels.conv_choice import Case, choose, conv_algorithm
-from minigrad.kernels.conv_geometry import geometry
+from minigrad.kernels.conv_geometry import geometry, seeing
+from minigrad.kernels.conv_window import window_of
 
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
 
@@ -81,6 +91,14 @@ CASES = {
     "padding in groups": ((2, 12, 2, 21), (8, 3, 5, 3), (1, 1), (4, 4, 1, 1), (1, 1), 4),
     "padding alone": ((2, 3, 2, 1), (4, 3, 1, 2), (1, 1), (0, 0, 2, 2), (1, 4), 1),
     "depthwise, one tap": ((2, 20, 5, 7), (20, 1, 1, 1), (2, 3), (1, 0, 0, 1), (3, 1), 20),
+    "many filters in groups": ((3, 8, 11, 8), (256, 1, 2, 2), (1, 1), (1, 1, 1, 1), (2, 2), 8),
+    "filters of vectors in part": ((2, 15, 9, 7), (60, 5, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 3),
+    "dilated, two phases": ((2, 3, 9, 23), (33, 3, 3, 4), (1, 3), (2, 2, 3, 3), (2, 6), 1),
+    "dilated, one phase": ((3, 3, 19, 25), (16, 3, 5, 7), (2, 2), (3, 3, 6, 6), (1, 2), 1),
+    "stacked rows": ((3, 1, 12, 19), (64, 1, 3, 3), (2, 1), (1, 1, 1, 1), (1, 1), 1),
+    "stacked rows, dilated": ((3, 1, 12, 19), (70, 1, 3, 3), (1, 2), (1, 1, 1, 1), (2, 3), 1),
+    "stacked, over padding": ((3, 1, 2, 19), (64, 1, 5, 3), (1, 1), (4, 4, 1, 1), (1, 1), 1),
+    "a column of one channel": ((3, 1, 19, 1), (64, 1, 5, 3), (1, 1), (2, 2, 1, 1), (1, 1), 1),
     "one tap, dilated": ((3, 33, 5, 7), (40, 33, 1, 1), (1, 1), (0, 0, 0, 0), (1, 2), 1),
     "one output": ((3, 5, 8, 5), (37, 5, 3, 3), (2, 2), (0, 0, 0, 0), (3, 2), 1),
     "one row of outputs": ((17, 5, 3, 9), (20, 5, 3, 3), (1, 1), (0, 0, 1, 0), (1, 1), 1),
@@ -240,7 +258,8 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
     [
         "uneven everything", "groups", "many small groups", "several blocks", "many channels",
         "more tiles than filters", "depthwise, uneven", "two channels a group",
-        "groups of whole vectors",
+        "groups of whole vectors", "many filters in groups",
+        "dilated, one phase",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -393,6 +412,30 @@ def test_few_rows_are_not_lowered_in_bands_that_overlap():
     with conv_algorithm("auto"):
         assert choose(case) == "direct"
         assert choose(fewer_channels) == "im2col"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("a first layer", 1),
+        ("many filters in groups", 2),
+        ("dilated, two phases", 1),
+        ("dilated, one phase", 1),
+        ("stacked rows", 3),
+        ("stacked rows, dilated", 3),
+        ("whole vectors", None),
+        ("few filters in groups", None),
+    ],
+)
+def test_short_runs_are_stacked(name, rows):
+    x_shape, weight_shape, *settings = CASES[name]
+    g, dtype = seeing(geometry(x_shape, weight_shape, *settings))[0], np.dtype("f4")
+    if lanes(dtype) < 16:
+        pytest.skip("shorter vectors have other tiles")
+    if conv_lanes_weight.serves(g, dtype) or not conv_direct_weight._should_sum_rows(g, dtype):
+        assert rows is None
+    else:
+        assert conv_weight_rows._plan(g, window_of(g, copied=True), dtype).stack == rows
 
 
 @pytest.mark.parametrize(
