@@ -17,6 +17,7 @@ from minigrad.kernels._jit import body
 from minigrad.kernels._simd import (
     lanes_of,
     tile_add,
+    tile_by_lane,
     tile_load,
     tile_multiply,
     tile_store,
@@ -29,6 +30,7 @@ __all__ = [
     "folded",
     "sum_differences",
     "sum_moments",
+    "sum_products",
     "sum_values",
     "wide_row",
 ]
@@ -111,6 +113,26 @@ def sum_values(x, sums):
             _add_rows(x, at, 1, sums)
         if width % step:  # the last vector begins within the one before
             tile_store(_difference_columns(one, x, last, zeros, False), sums, last, 0)
+
+
+@body
+def _product_columns(sums, x, y, j, width):
+    """Add the products of some columns; the tile begins at column j."""
+    for at in range(j, x.size, width):
+        sums = tile_by_lane(sums, x, at, 0, y, at)
+    return sums
+
+
+@body
+def sum_products(x, y, sums):
+    """Set the sums of x y in each column of a block."""
+    step, width, j = lanes_of(x), sums.size, 0
+    while j + 4 * step <= width:
+        tile_store(_product_columns(tile_zeros(1, 4, x), x, y, j, width), sums, j, 0)
+        j += 4 * step
+    while j < width:
+        tile_store(_product_columns(tile_zeros(1, 1, x), x, y, j, width), sums, j, 0)
+        j += step
 
 
 @body

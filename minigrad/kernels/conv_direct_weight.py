@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import _pool, conv_few, conv_lanes_weight, conv_weight_rows
+from minigrad.kernels import _pool, conv_few, conv_lanes_weight, conv_scale, conv_weight_rows
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last, remembered
@@ -161,6 +161,9 @@ def _write_grad_weight(
     grad_out: np.ndarray, x: np.ndarray, g: Geometry, taps: Taps, grad_weight: np.ndarray
 ) -> None:
     """Choose the loop, and write the gradient."""
+    if conv_scale.serves(g):
+        conv_scale.write_grad_weight(grad_out, x, g, taps, grad_weight)
+        return
     if conv_lanes_weight.serves(g, x.dtype):
         conv_lanes_weight.write_grad_weight(grad_out, x, g, taps, grad_weight)
         return

@@ -91,6 +91,8 @@ CASES = {
     "padding in groups": ((2, 12, 2, 21), (8, 3, 5, 3), (1, 1), (4, 4, 1, 1), (1, 1), 4),
     "padding alone": ((2, 3, 2, 1), (4, 3, 1, 2), (1, 1), (0, 0, 2, 2), (1, 4), 1),
     "depthwise, one tap": ((2, 20, 5, 7), (20, 1, 1, 1), (2, 3), (1, 0, 0, 1), (3, 1), 20),
+    "a factor a channel": ((3, 33, 41, 40), (33, 1, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 33),
+    "a factor, taps over padding": ((9, 5, 1, 1), (5, 1, 3, 2), (2, 1), (1, 1, 0, 1), (1, 1), 5),
     "many filters in groups": ((3, 8, 11, 8), (256, 1, 2, 2), (1, 1), (1, 1, 1, 1), (2, 2), 8),
     "filters of vectors in part": ((2, 15, 9, 7), (60, 5, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 3),
     "dilated, two phases": ((2, 3, 9, 23), (33, 3, 3, 4), (1, 3), (2, 2, 3, 3), (2, 6), 1),
@@ -258,7 +260,7 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
     [
         "uneven everything", "groups", "many small groups", "several blocks", "many channels",
         "more tiles than filters", "depthwise, uneven", "two channels a group",
-        "groups of whole vectors", "many filters in groups",
+        "groups of whole vectors", "a factor a channel", "many filters in groups",
         "dilated, one phase",
     ],
 )  # fmt: skip
