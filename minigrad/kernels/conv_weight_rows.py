@@ -96,7 +96,7 @@ class Plan(NamedTuple):
     runs: int  # under all taps
     run: int  # values in each
     tiles_run: int  # filled up to whole tiles
-    split: int  # 1: cotangents are copied and filled up to whole vectors; 0: they are grad_out
+    split: int  # 1: a pixel's last vector hangs over its filters; what it finds there is not used
     phases: int  # of a row of outputs
     remainders: int  # from the remainder of a phase's pixels to the next one that occurs
     phase: int  # values of a row that leave one remainder
@@ -184,10 +184,8 @@ def _add_chunk(grad_out, x, g, window, plan, rows, vectors, sums):
     seen_rows = values
     if plan.arranged:
         seen_rows = aligned_empty(high * window.width * g.channels + width, x)
-    cotangents, step = grad_out, g.F
-    if plan.split:
-        step = min(vectors[1] - vectors[0], plan.vectors) * width
-        cotangents = aligned_empty(band * g.OW * step, x)
+    padded = min(vectors[1] - vectors[0], plan.vectors) * width
+    filled = aligned_empty(band * g.OW * padded if plan.split else 0, x)
     seen, ahead = np.empty(band * plan.phases, np.intp), np.zeros(AHEAD, np.intp)
     for first in range(rows[0], rows[1], band):
         count = min(band, rows[1] - first)
@@ -201,11 +199,11 @@ def _add_chunk(grad_out, x, g, window, plan, rows, vectors, sums):
             if plan.arranged:
                 _arrange(seen_rows, g, window, plan, first, top_row, used, values)
             zero_run(values, used * plan.row, TALL)  # the last tiles read beyond the last run
-            there = grad_out[first * g.OW * g.F + group * g.filters + start * width :]
-            if plan.split:
+            there, step = grad_out[first * g.OW * g.F + group * g.filters + start * width :], g.F
+            if (count * g.OW - 1) * g.F + (stop - start) * width > there.size:
                 columns = min(stop * width, g.filters) - start * width
-                _fill_up(there, g, count * g.OW, columns, step, cotangents)
-                there = cotangents
+                _fill_up(there, g, count * g.OW, columns, padded, filled)
+                there, step = filled, padded
             to = (group * plan.vectors + start) * plan.runs * plan.tiles_run * width
             _add_band(
                 values, seen[: count * plan.phases], there, step, g, plan, stop - start,
@@ -256,7 +254,7 @@ def _arrange(seen_rows, g, window, plan, first, top_row, rows, values):
 
 @body
 def _fill_up(grad_out, g, pixels, columns, padded, cotangents):
-    """Copy some columns of the cotangents, and fill up each pixel's last vector with zeros."""
+    """Copy some columns of the last cotangents, and fill up each pixel's last vector with zeros."""
     width = lanes_of(cotangents)
     one = tile_zeros(1, 1, cotangents)
     for p in range(pixels):
