@@ -10,8 +10,6 @@ The rows are *wide rows*, a whole number of pixels of C channels: the sums of a 
 
 import math
 
-import numpy as np
-
 from minigrad.kernels._bits import tile_keep_marked
 from minigrad.kernels._jit import body
 from minigrad.kernels._simd import (
@@ -19,6 +17,7 @@ from minigrad.kernels._simd import (
     tile_add,
     tile_by_lane,
     tile_load,
+    tile_load_columns,
     tile_multiply,
     tile_store,
     tile_subtract,
@@ -34,6 +33,10 @@ __all__ = [
     "sum_values",
     "wide_row",
 ]
+
+# Rows that are added up before they meet the sums in memory: a sum that is written and read again
+# has to be waited for.
+_TOGETHER = 8
 
 
 def wide_row(C: int, wanted: int) -> int:
@@ -85,34 +88,54 @@ def sum_differences(x, from_value, squared, sums):
         j += step
 
 
-@body
-def _add_rows(x, at, rows, sums):
-    """Add some rows of a block, which begin at ``at``, to the sums in memory."""
-    width, one = sums.size, tile_zeros(1, 1, x)
-    for j in range(0, width - lanes_of(x) + 1, lanes_of(x)):
-        total = tile_load(one, sums, j, 0)
-        for row in range(rows):
-            total = tile_add(total, tile_load(one, x, at + row * width + j, 0))
-        tile_store(total, sums, j, 0)
+@body(inline=True)
+def _load(x, at, count):
+    """Read so many values, at most a vector of them."""
+    return tile_load_columns(tile_zeros(1, 1, x), x, at, 0, count)
+
+
+@body(inline=True)
+def _load_four(x, at, row, count):
+    """Sum the values from ``at`` on of four rows, two by two."""
+    first = tile_add(_load(x, at, count), _load(x, at + row, count))
+    at += 2 * row
+    return tile_add(first, tile_add(_load(x, at, count), _load(x, at + row, count)))
+
+
+@body(inline=True)
+def _add_vector(x, at, rows, width, count, sums, j):
+    """Add so many columns of one row, or of ``_TOGETHER``, to a vector of the sums in memory."""
+    added = _load(x, at + j, count)
+    if rows == _TOGETHER:
+        four = _load_four(x, at + j, width, count)
+        added = tile_add(four, _load_four(x, at + 4 * width + j, width, count))
+    tile_store(tile_add(tile_load(added, sums, j, 0), added), sums, j, 0)
+
+
+@body(inline=True)
+def _add_rows(x, at, rows, width, sums):
+    """Add one row that begins at ``at``, or ``_TOGETHER``, to the sums in memory."""
+    step, whole = lanes_of(x), width // lanes_of(x) * lanes_of(x)
+    for j in range(0, whole, step):
+        _add_vector(x, at, rows, width, step, sums, j)
+    if whole < width:
+        _add_vector(x, at, rows, width, width - whole, sums, whole)
 
 
 @body
-def sum_values(x, sums):
-    """Set the sums of each column of a block, of which there may be any number above a vector."""
-    step, width = lanes_of(x), sums.size
-    zeros = np.zeros(width, x.dtype)
-    last, one = width - step, tile_zeros(1, 1, x)
-    if width <= 8 * step:  # differences from 0, whose sums stay in registers
-        sum_differences(x, zeros, False, sums)
-    else:  # too many for registers: in the order of memory, which is read ahead
-        sums[:] = 0
-        whole = x.size // (4 * width) * (4 * width)
-        for at in range(0, whole, 4 * width):
-            _add_rows(x, at, 4, sums)
-        for at in range(whole, x.size, width):
-            _add_rows(x, at, 1, sums)
-        if width % step:  # the last vector begins within the one before
-            tile_store(_difference_columns(one, x, last, zeros, False), sums, last, 0)
+def sum_values(x, first, last, width, sums):
+    """Set the sums of each column of the rows from ``first`` up to ``last``, of any width.
+
+    Rows are read in the order of memory, which is read ahead. The sums have room for a vector more:
+    one that is written in part has to be waited for when it is read again.
+    """
+    sums[:] = 0
+    together = _TOGETHER * width
+    whole = first + (last - first) // together * together
+    for at in range(first, whole, together):
+        _add_rows(x, at, _TOGETHER, width, sums)
+    for at in range(whole, last, width):
+        _add_rows(x, at, 1, width, sums)
 
 
 @body

@@ -1,9 +1,9 @@
 """Sums over whole images, and what spreads over them: the global average pool.
 
-An image is a list of pixels, and its sums are those of the columns: over wide rows as in
-``norm.py``, or over pixels where those would be long, in float64 from block to block. Large images
-are cut into parts, each with a slot of its own, so that one image alone is shared among threads
-too.
+An image is a list of pixels, and its sums are those of the columns: of wide rows as in ``norm.py``
+where that spares many vectors, else of the pixels themselves; in float64 from block to block. Large
+images are cut into parts, each with a slot of its own, so that one image alone is shared among
+threads too.
 """
 
 import math
@@ -12,18 +12,17 @@ import numpy as np
 
 from minigrad.kernels._columns import add_row, folded, sum_values, wide_row
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import empty_channels_last, flat_channels_last
-from minigrad.kernels._runs import copy_run
-from minigrad.kernels._simd import lanes
+from minigrad.kernels._layout import empty_channels_last, flat_channels_last, remembered
+from minigrad.kernels._runs import aligned_empty, copy_run
+from minigrad.kernels._simd import lanes, lanes_of
 
-# Values of a wide row, or C if that is more: as many columns as are summed at once,
+# Values of a wide row, or C if that is more: a few vectors, so that there is little to fold,
 _COLUMNS = 64
 # or, where they are only written, enough for a loop over them to be fast.
 _WIDTH = 1_024
 
-# Wide rows of an image, at least: else its pixels are summed as they are, though the last vector of
-# each begins within the one before, for there would be more to fold than to sum.
-_FEW = 4
+# To fold a value of a wide row takes about as long as to add so many vectors.
+_FOLDED = 2
 
 # Wide rows that are summed before the sums become float64: so few that little is rounded.
 _ROWS = 64
@@ -35,10 +34,22 @@ _PART = 32_768
 _PARTS = 16
 
 
+@remembered
 def _parts(N: int, C: int, P: int) -> tuple[int, int]:
     """Return into how many parts an image of P pixels is cut, and of how many chunks they are."""
     parts = 1 if P <= _ROWS else min(P, chunks_of(P * C, _PART), chunks_of(_PARTS, max(1, N)))
     return parts, min(N * parts, chunks_of(N * P * C, _PART))
+
+
+@remembered
+def _summed_width(C: int, P: int, dtype: np.dtype) -> int:
+    """Return how many columns are summed at once over P pixels: those of a wide row, or C.
+
+    A wide row is whole vectors, and the last vector of a pixel has lanes to spare.
+    """
+    wide, vectors = wide_row(C, _COLUMNS), C / lanes(dtype)
+    spare = P * (math.ceil(vectors) - vectors)
+    return wide if spare > _FOLDED * wide else C
 
 
 @body
@@ -50,20 +61,18 @@ def _place(i, parts, P):
 
 
 @body
-def _sum_pixels(x, width, sums):
-    """Set the sum of each channel over some pixels."""
-    C = sums.size
-    block, whole = _ROWS * width, x.size // width * width
-    row, total = np.empty(width, x.dtype), sums if width == C else np.empty(width)
+def _sum_pixels(x, first, last, C, width, row, total):
+    """Set the sum of each channel over the values from ``first`` up to ``last``: total[:C]."""
     total[:] = 0
-    for at in range(0, whole, block):
-        sum_values(x[at : min(at + block, whole)], row)
+    whole = first + (last - first) // width * width
+    for at in range(first, whole, _ROWS * width):
+        sum_values(x, at, min(at + _ROWS * width, whole), width, row)
         add_row(total, row)
-    for at in range(whole, x.size, C):
+    for at in range(whole, last, C):
         add_row(total[:C], x[at : at + C])
     if width > C:
         for c in range(C):
-            sums[c] = folded(total, c, C)
+            total[c] = folded(total[:width], c, C)
 
 
 @body
@@ -75,18 +84,22 @@ def _round(total, out):
 @kernel
 def _sums_loop(x, P, width, parts, chunks, out):
     N, C = out.shape
-    slots = np.empty((N * parts, C))
+    slots = np.empty((N * parts if parts > 1 else 0, C))
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, N * parts)
+        room = width + lanes_of(x)
+        row, total = aligned_empty(room, x), np.empty(room)
         for i in range(first, last):
-            _, start, stop = _place(i, parts, P)
-            part = x[start * C : stop * C]
+            n, start, stop = _place(i, parts, P)
             if P <= _ROWS and width == C:  # one block and nothing to fold: no float64 is needed
-                sum_values(part, out[i])
+                sum_values(x, start * C, stop * C, C, row)
+                _round(row, out[n])
                 continue
-            _sum_pixels(part, width, slots[i])
+            _sum_pixels(x, start * C, stop * C, C, width, row, total)
             if parts == 1:
-                _round(slots[i], out[i])
+                _round(total, out[n])
+            else:
+                _round(total, slots[i])
     if parts > 1:
         for n in range(N):
             total = slots[n * parts]
@@ -98,10 +111,8 @@ def _sums_loop(x, P, width, parts, chunks, out):
 def image_sums(x: np.ndarray) -> np.ndarray:
     """Return the sum of each channel of each image."""
     N, C, H, W = x.shape
-    out, width = np.empty((N, C), x.dtype), wide_row(C, _COLUMNS)
-    if _FEW * width > C * H * W and lanes(x.dtype) <= C:
-        width = C
-    parts, chunks = _parts(N, C, H * W)
+    out, (parts, chunks) = np.empty((N, C), x.dtype), _parts(N, C, H * W)
+    width = _summed_width(C, H * W // parts, x.dtype)
     _sums_loop.launch(x.size, flat_channels_last(x), H * W, width, parts, chunks, out)
     return out
 

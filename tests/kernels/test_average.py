@@ -13,6 +13,8 @@ shapes = st.tuples(st.integers(0, 3), st.integers(1, 70), st.integers(1, 9), st.
 
 
 @example(shape=(2, 17, 60, 70), dtype=np.float32, seed=0)  # images of several parts
+@example(shape=(3, 5, 30, 30), dtype=np.float32, seed=0)  # wide rows, and pixels behind the last
+@example(shape=(2, 43, 9, 13), dtype=np.float32, seed=0)  # pixels of vectors and a part of one
 @given(shape=shapes, dtype=st.sampled_from([np.float32, np.float64]), seed=st.integers(0, 99))
 def test_equals_the_twin_on_any_shape(shape, dtype, seed):
     rng = np.random.default_rng(seed)
