@@ -41,6 +41,7 @@ __all__ = [
     "lanes_of",
     "tile_add",
     "tile_by_lane",
+    "tile_divide",
     "tile_gather",
     "tile_load",
     "tile_load_columns",
@@ -461,10 +462,17 @@ def tile_multiply(typing_context, x, y):
     return by_vectors(x, ir.IRBuilder.fmul)
 
 
+@intrinsic
+def tile_divide(typing_context, x, y):
+    """Divide a tile by another of its size, entry by entry."""
+    return by_vectors(x, ir.IRBuilder.fdiv)
+
+
 if config.DISABLE_JIT:
     from minigrad.kernels._simd_plain import (
         tile_add,
         tile_by_lane,
+        tile_divide,
         tile_gather,
         tile_load,
         tile_load_columns,

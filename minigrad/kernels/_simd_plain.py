@@ -111,6 +111,11 @@ def tile_multiply(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return x * y
 
 
+def tile_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Divide a tile by another of its size, entry by entry."""
+    return x / y
+
+
 def tile_larger(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the larger entry of each two; where one of them is NaN, that of y."""
     return np.where(x > y, x, y)

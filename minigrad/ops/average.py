@@ -46,12 +46,9 @@ class AvgPool2d(Function):
         ctx.divisor = divisor
         ctx.whole = _is_all(rows[0], H) and _is_all(columns[0], W)
         if ctx.whole:
-            out = kernels.image_sums(x)[:, :, None, None]
-        else:
-            ctx.transposed = rows[1], columns[1]
-            out = kernels.resample2d(x, rows[0], columns[0])
-        out /= divisor
-        return out
+            return kernels.image_sums(x)[:, :, None, None] / divisor
+        ctx.transposed = rows[1], columns[1]
+        return kernels.resample2d(x, rows[0], columns[0], divisor)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
@@ -168,7 +165,7 @@ def avg_pool2d(
     sizes, dtype = (x.shape[2:], out_size), real_dtype(x.dtype)
     rows, columns, divisor = _windows(*sizes, *window, bool(count_include_pad), dtype)
     if divisor_override is not None:
-        divisor = np.asarray(divisor_override, dtype)
+        divisor = np.full((1, 1), divisor_override, dtype)
     return AvgPool2d.apply(x, rows=rows, columns=columns, divisor=divisor)
 
 
@@ -257,7 +254,7 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
     """
     check_images("adaptive_avg_pool2d", x)
     size = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
-    if len(size) == 2:
+    if len(size) == 2 and None in size:
         size = [
             n if wanted is None else wanted for n, wanted in zip(x.shape[2:], size, strict=True)
         ]
@@ -278,10 +275,10 @@ def _parts(size: Pair, parts: Pair, dtype: np.dtype) -> tuple[Both, Both, np.nda
     return rows, columns, _divisor(np.diff(rows[0].starts), np.diff(columns[0].starts), dtype)
 
 
-def _divisor(heights: np.ndarray, widths: np.ndarray, dtype: np.dtype) -> Any:
-    """Return what each sum is divided by: a table, or one number where all are alike."""
+def _divisor(heights: np.ndarray, widths: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return what each sum is divided by: (OH, OW), or (1, 1) where all are alike."""
     table = np.outer(heights, widths).astype(dtype)
-    return table if np.ptp(table) else table[0, 0]
+    return table if np.ptp(table) else table[:1, :1]
 
 
 class GlobalAvgPool2d(Function):

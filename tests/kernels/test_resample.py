@@ -48,6 +48,26 @@ def test_equals_the_twin_and_the_matrices_exactly_on_whole_numbers(shape, out, s
     assert np.vdot(got.astype(np.float64), got) == np.vdot(back.astype(np.float64), x)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("C", [1, 3, 8, 16, 37])  # rows below a vector, and pixels of any width
+@pytest.mark.parametrize(
+    ("size", "table"),
+    [((1, 1), False), ((4, 1), False), ((4, 1), True), ((5, 6), False), ((5, 6), True)],
+)
+def test_divides_every_sum_once(C, size, table, dtype):
+    rng = np.random.default_rng(0)
+    rows, columns = (_random_taps(rng, n, n) for n in size)
+    x = rng.integers(-4, 5, (3, C, *size)).astype(dtype)
+    divisors = rng.integers(1, 10, size if table else (1, 1)).astype(dtype)
+    got = kernels.resample2d(x, rows, columns, divisors)
+    want = kernels.resample2d(x, rows, columns) / divisors
+    np.testing.assert_array_equal(got, want, strict=True)
+    with kernels.use("reference"):
+        np.testing.assert_array_equal(
+            got, kernels.resample2d(x, rows, columns, divisors), strict=True
+        )
+
+
 @given(size_in=sizes, size_out=sizes, k=st.integers(1, 4), s=sizes, p=st.integers(0, 4), d=sizes)
 def test_window_taps_are_what_lies_under_the_window(size_in, size_out, k, s, p, d):
     taps = window_taps(size_in, size_out, k, s, p, d)

@@ -50,6 +50,7 @@ def run():
     kernels.rmsprop_step(params, grads, squares, None, velocities, 0.1, 0.9, 1e-8, 0.0, 0.9)
     wide = draw(rng, 2, 90, 70, 17).transpose(0, 3, 1, 2)  # each image in several parts
     taps = window_taps(13, 7, 3, 2, 1, 1), window_taps(11, 6, 3, 2, 1, 1)
+    table = np.arange(1, 43, dtype=np.float32).reshape(7, 6)
     return [
         *kernels.batch_norm_training(x, weight, bias, 1e-5, True, grad),
         *kernels.batch_norm_backward(grad, x, weight, *norm[2:], mask),
@@ -65,7 +66,8 @@ def run():
         losses, p, kernels.softmax_cross_entropy_backward(losses, p, labels, base, hit),
         kernels.softmax_forward(logits), kernels.softmax_backward(logits, p),
         kernels.log_softmax_forward(logits), kernels.log_softmax_backward(p, logits),
-        *params, *velocities, *squares, kernels.resample2d(x, *taps),
+        *params, *velocities, *squares,
+        kernels.resample2d(x, *taps), kernels.resample2d(x, *taps, table),
         np.float64(kernels.sum_of_squares(x)), kernels.image_sums(x), kernels.image_sums(wide),
         kernels.to_channels_last(np.ascontiguousarray(x)),
         kernels.spread_over_images(kernels.image_sums(wide), (90, 70)),
