@@ -206,11 +206,12 @@ def _should_sum_rows(g: Geometry, dtype: np.dtype) -> bool:
 def _in_blocks(g: Geometry, dtype: np.dtype) -> Geometry:
     """Return the convolution with blocks of channels in place of groups.
 
-    All blocks of a group have the same filters. The convolution is one that ``seeing`` returned, so
-    where there are as many outputs as pixels there is no stride.
+    All blocks of a group have the same filters.
     """
     vectors, rest = divmod(g.channels, lanes(dtype))
-    if (g.KH, g.KW, g.H, g.W) == (1, 1, g.OH, g.OW) and g.top == g.left == 0:
+    # Outputs may be as many as pixels in spite of a stride, if the last ones see padding.
+    single = g.KH == g.KW == g.stride_h == g.stride_w == 1
+    if single and (g.H, g.W) == (g.OH, g.OW) and g.top == g.left == 0:
         if not rest:  # all pixels are one row
             g = g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels)
         elif g.H * g.W <= STRETCH:  # whole rows are copied for each band
