@@ -148,3 +148,32 @@ def tile_exp(tile: np.ndarray, peak: float) -> np.ndarray:
     """Return exp(x - peak) of each entry x of a tile."""
     wide = (tile - peak).astype(np.float64)  # NumPy's exponential of float32 is rough
     return np.exp(wide).astype(tile.dtype)
+
+
+def tile_dot(
+    tile: np.ndarray, x: np.ndarray, rows: np.ndarray, at: int, weight: np.ndarray, weight_at: int,
+    weight_step: int, columns: int,
+) -> np.ndarray:  # fmt: skip
+    """Add products lane by lane for rows that begin anywhere, at most one column."""
+    if columns <= 0:
+        return tile
+    count, vectors = tile.shape
+    factors = weight[weight_at + weight_step * np.arange(vectors)]
+    return tile + x[rows[:count] + at][:, None] * factors
+
+
+def tile_dot_some(
+    tile: np.ndarray, x: np.ndarray, rows: np.ndarray, at: int, weight: np.ndarray, weight_at: int,
+    weight_step: int, c: int, columns: int, kept: np.ndarray, zeros: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Do the same for some rows, and add products of zeros to the others."""
+    if columns <= 0:
+        return tile
+    values = np.where(kept, x[np.where(kept, rows + at + c, 0)], zeros[c])
+    places = np.arange(len(values))
+    return tile_dot(tile, values, places, 0, weight, weight_at + c, weight_step, columns)
+
+
+def tile_totals(tile: np.ndarray) -> np.ndarray:
+    """Add the lanes of each vector up, of which each has one here."""
+    return tile.reshape(1, -1)

@@ -3,8 +3,8 @@
 - ``im2col`` (``conv_im2col.py``), lowering and a product of matrices: the one to read first; it
   serves where x has few channels and wants its gradient;
 - ``direct`` (``conv_direct.py``, ``conv_direct_weight.py``), register tiles and no lowering;
-  small groups it leaves to ``conv_lanes.py``, first layers to ``conv_weight_rows.py``, few pixels
-  to ``conv_few.py``;
+  small groups it leaves to ``conv_lanes.py``, few filters to ``conv_dot.py``, first layers to
+  ``conv_weight_rows.py``, few pixels to ``conv_few.py``;
 - ``winograd`` (``winograd.py``, ``winograd_weight.py``), fewer products and larger rounding
   errors, for some cases;
 - ``reference``, the twins.

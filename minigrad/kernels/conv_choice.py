@@ -28,6 +28,9 @@ STRIPS = ((1, 2), (7, 2), (4, 2), (8, 1))
 LOW = 8
 BLOCK_BYTES, CHUNKS = 768 * 1024, 8
 
+# Filters of a tile whose sums lie along channels.
+DOTS = 3
+
 # What it costs im2col to add one value to its pixel of grad_x, in products of direct sums.
 PLACING = 32
 
@@ -39,6 +42,9 @@ PACKING = 32
 
 # Into how many bands of rows im2col cuts grad_x: at least so many for all images.
 BANDS = 16
+
+# How far below that of im2col the estimate for sums along filters must be: both are rough.
+SURE = 1.5
 
 Shape = tuple[int, ...]
 
@@ -95,6 +101,17 @@ def direct_cost(N: int, C: int, H: int, W: int, F: int) -> int:
         if height <= max(W, 1)
     )
     return 9 * N * C * H * row * _VECTOR + 20 * N * H * W * _whole(C) + 900 * C * _whole(F)
+
+
+def dot_cost(C: int, F: int, KH: int, KW: int, neighbours: bool, vector: int) -> float:
+    """Estimate how long sums along C channels take for a pixel, in products of direct sums.
+
+    Where the taps of a row see neighbouring values they make one run. For each tile its pixels are
+    found, then each run, and lanes are folded; products need both their factors from memory.
+    """
+    runs, run = (KH, KW * C) if neighbours else (KH * KW, C)
+    tiles = -(-F // DOTS)
+    return 1.5 * F * runs * _whole(run, vector) + vector * tiles * (21 + 2.5 * runs)
 
 
 def few_tiles(tiles: int, F: int) -> bool:
@@ -170,7 +187,11 @@ def _pays_for_winograd(case: Case) -> bool:
     if case.product == "grad_input":
         C, F = F, C
     outputs = winograd_outputs(N, C, H, W, F)
-    return winograd_cost(outputs, N, C, H, W, F) < direct_cost(N, C, H, W, F)
+    exact: float = direct_cost(N, C, H, W, F)
+    dots = dot_cost(C, F, 3, 3, True, _VECTOR)
+    if dots < 9 * C * _whole(F):
+        exact = min(exact, N * H * W * dots)
+    return winograd_cost(outputs, N, C, H, W, F) < exact
 
 
 def _pays_for_im2col(case: Case) -> bool:
@@ -190,7 +211,9 @@ def _pays_for_im2col(case: Case) -> bool:
     bands = bands_of(N, H)
     times = min(1 + (bands - 1) * (KH - 1) * case.dilation[0] / max(H, 1), bands)
     lowered = F * _whole(values, vector) * times + PLACING * values + RUN * runs
-    direct = F * _whole(C, vector) * KH * KW
+    direct: float = F * _whole(C, vector) * KH * KW
+    if case.stride == (1, 1):  # else a pixel of grad_x sees few taps, and many at edges
+        direct = min(direct, SURE * dot_cost(F, C, KH, KW, case.dilation[1] == 1, vector))
     return lowered + PACKING * F * values / pixels < direct
 
 

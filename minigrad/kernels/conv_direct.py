@@ -31,7 +31,7 @@ import dataclasses
 
 import numpy as np
 
-from minigrad.kernels import _pool, conv_few, conv_lanes
+from minigrad.kernels import _pool, conv_dot, conv_few, conv_lanes
 from minigrad.kernels._ahead import prefetch_lines, prefetch_write_lines, spread_lines
 from minigrad.kernels._bits import NO_MASK, tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
@@ -50,12 +50,13 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels._simd_slide import tile_prefetch
-from minigrad.kernels.conv_finish import Other
+from minigrad.kernels.conv_finish import Other, finish_apart
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import Packing, pack_weight, packing_of
 from minigrad.kernels.conv_phases import (
     NOWHERE,
     Phase,
+    in_one_row,
     phases_of,
     shift,
     simplified,
@@ -122,6 +123,9 @@ def conv2d_forward(
     if job.few:
         return conv_few.forward(job.few, x, weight, bias, other, relu)
     out = empty_channels_last(job.shape, x.dtype)
+    if job.dots:
+        conv_dot.convolve(job.dots, x, weight, bias, out)
+        return finish_apart(out, other, relu)
     _convolve(job, x, weight, False, bias, out, other, relu)
     return out
 
@@ -144,6 +148,11 @@ def conv2d_grad_input(
     job = _backward(input_shape, weight.shape, stride, padding, dilation, groups, grad_out.dtype)
     if job.few:
         return conv_few.grad_input(job.few, grad_out, weight, other, mask)
+    if job.dots:
+        if job.untapped:
+            grad_x[...] = 0
+        conv_dot.convolve(job.dots, grad_out, weight, None, grad_x)
+        return finish_apart(grad_x, other, False, mask)
     _convolve(job, grad_out, weight, True, None, grad_x, other, False, mask)
     return grad_x
 
@@ -155,6 +164,7 @@ class Job:
     shape: Shape  # of the result
     groups: int
     few: Geometry | None  # if conv_few.py serves; then the rest is not needed
+    dots: conv_dot.Job | None  # nor then
     in_lanes: conv_lanes.Job | None  # then most of the rest is not needed
     untapped: bool  # there are phases without taps
     work: int
@@ -192,7 +202,7 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
     phases = simplified(phases)
     tapped = [phase for phase in phases if phase.g.depth]
     if len(phases) == 1:
-        phases = [_in_one_row(phases[0])]
+        phases = [in_one_row(phases[0])]
     whole = whole_of(phases)
     window = window_of(whole, gap=gap_for(whole, dtype.itemsize))
     plan = _plan(whole, window, dtype.itemsize, len(phases))
@@ -211,14 +221,17 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
         its = its._replace(vectors=vectors, parts=plan.parts)
         its = _ahead(phase.g, seen, phase.places, its, dtype.itemsize)
         tasks.append([*phase.g, *seen, *phase.places, *its, start, shift(whole, phase.g, window)])
-    in_lanes = None
+    in_lanes = dots = None
     if tapped and all(conv_lanes.serves(phase.g, dtype) for phase in tapped):
         in_lanes = conv_lanes.job_of(tapped, square, transposed, dtype)
+    elif conv_dot.serves(tapped, dtype):
+        dots = conv_dot.job_of(tapped, square, transposed)
     zeros = np.zeros(whole.groups * vectors * lanes(dtype), dtype)
     return Job(
         shape=shape,
         groups=whole.groups,
         few=g if conv_few.serves(g) else None,
+        dots=dots,
         in_lanes=in_lanes,
         untapped=len(tapped) < len(phases),
         work=sum(phase.g.pixels * (phase.g.depth + 1) * phase.g.F for phase in phases),
@@ -236,16 +249,6 @@ def _whole_rows(whole: Geometry, plan: Plan) -> Plan:
     rows = max(plan.block // plan.row_strips, 1)
     rows += -rows % PIXELS if plan.height == 1 else rows * plan.row_strips % 2
     return plan._replace(row_strips=1, strips=whole.N * whole.OH, block=rows)
-
-
-def _in_one_row(phase: Phase) -> Phase:
-    """Lay all pixels in one row where that changes nothing: one tap, no padding, no gaps."""
-    g, places, _ = phase
-    single = g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW)
-    whole = places.image == g.OH * places.row and places.row == g.OW * places.pixel
-    if not single or not whole or g.top or g.left:
-        return phase
-    return phase._replace(g=g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels))
 
 
 def _convolve(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from minigrad import kernels
 from minigrad.kernels import (
     _jit,
+    conv_direct,
     conv_direct_weight,
     conv_few,
     conv_im2col,
@@ -75,6 +76,18 @@ CASES = {
     "columns with a stride": ((2, 17, 41, 1), (35, 17, 5, 3), (2, 2), (1, 2, 1, 1), (1, 1), 1),
     "columns of groups": ((3, 32, 23, 1), (32, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 32),
     "columns, stride, groups": ((2, 16, 33, 1), (4, 4, 4, 1), (3, 1), (2, 2, 0, 0), (2, 1), 4),
+    "few filters": ((3, 37, 9, 11), (5, 37, 3, 2), (2, 1), (1, 0, 2, 1), (1, 2), 1),
+    "one filter, long runs": ((2, 24, 13, 10), (1, 24, 5, 3), (1, 1), (2, 2, 1, 1), (1, 1), 1),
+    "few filters of many channels": (
+        (2, 48, 10, 7),
+        (4, 24, 3, 2),
+        (3, 1),
+        (3, 0, 1, 1),
+        (2, 1),
+        2,
+    ),
+    "few channels of many filters": ((2, 3, 8, 9), (70, 3, 3, 4), (2, 3), (1, 1, 2, 2), (1, 1), 1),
+    "few channels, pixels unseen": ((2, 2, 7, 9), (40, 2, 1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1),
     "few pixels": ((5, 16, 2, 3), (17, 16, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "a stride longer than the image": (
         (2, 4, 5, 3),
@@ -263,7 +276,7 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
         "uneven everything", "groups", "many small groups", "several blocks", "many channels",
         "more tiles than filters", "depthwise, uneven", "two channels a group",
         "groups of whole vectors", "a factor a channel", "many filters in groups",
-        "dilated, one phase",
+        "dilated, one phase", "few filters", "few channels of many filters",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -339,8 +352,11 @@ def test_outputs_of_image_shape_are_channels_last_and_writeable():
 
 @pytest.mark.parametrize(
     "name",
-    ["3x3", "depthwise", "depthwise, uneven", "four channels a group", "whole vectors"],
-)
+    [
+        "3x3", "depthwise", "depthwise, uneven", "four channels a group", "whole vectors",
+        "few filters",
+    ],
+)  # fmt: skip
 def test_a_nan_reaches_what_it_touches_and_nothing_else(name, algorithm):
     case = CASES[name]
     x, weight, bias, grad_out = _arrays(case, np.float32, _normal)
@@ -390,34 +406,6 @@ def test_errors_of_winograd_stay_within_few_times_those_of_direct_sums(
         assert errors.mean() < usual * least.mean(), part
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    ("weight_shape", "groups", "algorithm"),
-    [
-        ((64, 3, 7, 7), 1, "im2col"),
-        ((33, 1, 5, 5), 1, "im2col"),
-        ((64, 16, 7, 7), 1, "direct"),  # no lane is idle
-        ((64, 3, 1, 1), 1, "direct"),  # there is nothing to lower
-        ((16, 3, 3, 3), 1, "direct"),  # runs are short
-        ((64, 3, 7, 7), 2, "direct"),
-    ],
-)
-def test_few_channels_are_lowered_for_grad_x_alone(weight_shape, groups, algorithm, dtype):
-    C = weight_shape[1] * groups
-    case = Case("grad_input", np.dtype(dtype), (8, C, 28, 28), weight_shape, (2, 2), (1, 1), groups)
-    assert choose(case) == algorithm
-    assert choose(case._replace(product="forward")) == "direct"
-    assert choose(case._replace(product="grad_weight")) == "direct"
-
-
-def test_few_rows_are_not_lowered_in_bands_that_overlap():
-    case = Case("grad_input", np.dtype("f8"), (2, 7, 27, 41), (512, 7, 4, 4), (3, 3), (1, 1), 1)
-    fewer_channels = case._replace(x_shape=(2, 2, 27, 41), weight_shape=(512, 2, 4, 4))
-    with conv_algorithm("auto"):
-        assert choose(case) == "direct"
-        assert choose(fewer_channels) == "im2col"
-
-
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
@@ -460,19 +448,23 @@ def test_few_pixels_are_products_of_matrices(name, few, algorithm):
     assert conv_few.serves(geometry(x_shape, weight_shape, *settings)) == few
 
 
-@pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
+@pytest.mark.skipif(lanes(np.float32) < 16, reason="fewer lanes idle")
 @pytest.mark.parametrize(
-    ("shape", "F", "chosen"),
+    ("name", "product", "along_channels"),
     [
-        ((16, 64, 56, 56), 64, "winograd"),
-        ((1, 512, 7, 7), 512, "winograd"),
-        ((16, 434, 5, 12), 11, "direct"),  # one vector of filters, read again for a few tiles each
-        ((8, 236, 5, 11), 22, "direct"),
-        ((2, 13, 9, 41), 283, "direct"),  # patches of a few channels
-        ((0, 16, 8, 8), 16, "direct"),
+        ("few filters", "forward", True),
+        ("one filter, long runs", "forward", True),
+        ("few filters of many channels", "forward", True),
+        ("few channels of many filters", "grad_input", True),
+        ("few channels, pixels unseen", "grad_input", True),
+        ("few filters", "grad_input", False),
+        ("few channels of many filters", "forward", False),
+        ("whole vectors", "forward", False),
+        ("three channels, two filters", "forward", False),  # vectors of several groups
     ],
 )
-def test_winograd_serves_where_its_products_outweigh_the_rest(shape, F, chosen, algorithm):
-    case = Case("forward", np.dtype(np.float32), shape, (F, shape[1], 3, 3), (1, 1), (1, 1), 1)
-    with conv_algorithm("auto"):
-        assert choose(case) == chosen
+@pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
+def test_few_filters_are_summed_along_channels(name, product, along_channels, algorithm):
+    plan = conv_direct._forward if product == "forward" else conv_direct._backward
+    job = plan(*CASES[name], np.dtype(np.float32))
+    assert (job.dots is not None) == along_channels

@@ -28,6 +28,7 @@ from minigrad.kernels._simd import (
     tile_store_part,
     tile_zeros,
 )
+from minigrad.kernels._simd_dot import tile_dot, tile_dot_some, tile_totals
 from minigrad.kernels._simd_transpose import tile_transpose
 from minigrad.kernels.gemm import (
     ADD,
@@ -134,6 +135,46 @@ def test_tiles_multiply_lane_by_lane(dtype):
     _multiply(x, y, out, row)
     want = sums.reshape(3, row) + x[1:].reshape(3, row) * y[2:]
     np.testing.assert_array_equal(out, want.reshape(-1))
+
+
+@body
+def _dot(x, rows, kept, weight, step, columns, out):
+    zeros = np.zeros(columns + 1, out.dtype)
+    tile = tile_dot(tile_zeros(3, 2, out), x, rows, 1, weight, 2, step, columns)
+    tile = tile_dot_some(tile, x, rows, 0, weight, 1, step, 1, columns, kept, zeros)
+    tile_store(tile, out, 0, 2 * lanes_of(out))
+
+
+@both_dtypes
+def test_rows_from_anywhere_are_multiplied_lane_by_lane(dtype):
+    width = lanes(dtype)
+    rng = np.random.default_rng(0)
+    x, weight = (_whole_numbers(rng, size, dtype) for size in (50 + width, 10 + 2 * width))
+    rows, kept, step = np.array([40, 0, 7]), np.array([True, False, True]), width + 3
+    for columns in {0, 1, width - 1, width}:
+        out = np.zeros(6 * width, dtype)
+        _dot(x, rows, kept, weight, step, columns, out)
+        want = np.zeros((3, 2, width), dtype)
+        for m, row in enumerate(rows):
+            for v in range(2):
+                seen = x[row + 1 : row + 1 + columns]
+                later = seen * weight[2 + v * step :][:columns] * kept[m]
+                want[m, v, :columns] = seen * weight[2 + v * step :][:columns] + later
+        np.testing.assert_array_equal(out, want.reshape(-1))
+
+
+@body
+def _totals(x, out):
+    held = tile_load(tile_zeros(5, 3, out), x, 0, 3 * lanes_of(x))
+    tile_store(tile_totals(held), out, 0, 0)
+
+
+@both_dtypes
+def test_the_lanes_of_each_vector_are_added_up(dtype):
+    x = _whole_numbers(np.random.default_rng(0), (15, lanes(dtype)), dtype)
+    out = np.full(whole_vectors(15, dtype) * lanes(dtype), np.nan, dtype)
+    _totals(x.reshape(-1), out)
+    np.testing.assert_array_equal(out[:15], x.sum(1))
 
 
 @body

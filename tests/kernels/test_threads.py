@@ -62,6 +62,7 @@ def run():
         kernels.add(x, grad), pooled, place,
         kernels.max_pool2d_backward(pooled, place, *window, (13, 11)),
         z, kernels.conv2d_grad_input(z, filters, x.shape, *conv),
+        kernels.conv2d_forward(x, filters[:2], None, *conv),  # sums along channels
         kernels.conv2d_grad_weight(z, x, filters.shape, *conv), kernels.conv2d_grad_bias(z),
         losses, p, kernels.softmax_cross_entropy_backward(losses, p, labels, base, hit),
         kernels.softmax_forward(logits), kernels.softmax_backward(logits, p),
