@@ -165,7 +165,7 @@ def job_of(phases: list[Phase], square: int, transposed: bool, dtype: np.dtype) 
         row = [*g, *window, *places, *plan, packed, chunks[known]]
         tasks.setdefault(known, []).append(row)
         chunks[known] += g.N * plan.blocks * plan.parts
-        work[known] += g.pixels * g.depth * g.F
+        work[known] += g.pixels * (g.depth + 1) * g.F
         step, tap = g.depth * lanes(dtype), g.channels * lanes(dtype)
         taps += [(number, packed + i * tap, step) for i, number in enumerate(numbers.tolist())]
         packed += plan.vectors * step
