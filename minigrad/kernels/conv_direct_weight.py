@@ -59,6 +59,7 @@ from minigrad.kernels.conv_geometry import (
     as_row,
     geometry,
     is_column,
+    is_pointwise,
     seeing,
 )
 from minigrad.kernels.conv_patch import LINE, copy_cotangents, fill_patches, pack_vectors, panel_of
@@ -209,9 +210,7 @@ def _in_blocks(g: Geometry, dtype: np.dtype) -> Geometry:
     All blocks of a group have the same filters.
     """
     vectors, rest = divmod(g.channels, lanes(dtype))
-    # Outputs may be as many as pixels in spite of a stride, if the last ones see padding.
-    single = g.KH == g.KW == g.stride_h == g.stride_w == 1
-    if single and (g.H, g.W) == (g.OH, g.OW) and g.top == g.left == 0:
+    if is_pointwise(g):
         if not rest:  # all pixels are one row
             g = g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels)
         elif g.H * g.W <= STRETCH:  # whole rows are copied for each band

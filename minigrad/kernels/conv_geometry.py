@@ -81,6 +81,15 @@ def _seeing(taps: int, size: int, outputs: int, stride: int, padding: int, dilat
     return slice(some[0], some[-1] + 1) if some else slice(0, 0)
 
 
+def is_pointwise(g: Geometry) -> bool:
+    """Tell whether each output sees one pixel, that in its own place.
+
+    That outputs are as many as pixels does not say so: with a stride the last may see padding.
+    """
+    single = g.KH == g.KW == g.stride_h == g.stride_w == 1
+    return single and (g.H, g.W, g.top, g.left) == (g.OH, g.OW, 0, 0)
+
+
 def is_column(g: Geometry) -> bool:
     """Tell whether images are one pixel wide, and so is all that is done to them."""
     return g.W == g.OW == g.KW == 1 and g.left == 0 and g.H > 1

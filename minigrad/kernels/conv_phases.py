@@ -17,7 +17,7 @@ import numpy as np
 
 from minigrad.kernels._jit import body, chunks_of
 from minigrad.kernels._numbers import tuple_of
-from minigrad.kernels.conv_geometry import Geometry, as_row, is_column, seeing
+from minigrad.kernels.conv_geometry import Geometry, as_row, is_column, is_pointwise, seeing
 from minigrad.kernels.conv_window import Places, Plan, Window
 
 # Where in the row of a task its parts begin.
@@ -78,11 +78,10 @@ def _as_rows(phase: Phase) -> Phase:
 
 
 def in_one_row(phase: Phase) -> Phase:
-    """Lay all pixels in one row where that changes nothing: one tap, no padding, no gaps."""
+    """Lay all pixels in one row where that changes nothing: each is an output, without gaps."""
     g, places, _ = phase
-    single = g.KH == g.KW == g.stride_h == g.stride_w == 1 and (g.H, g.W) == (g.OH, g.OW)
     whole = places.image == g.OH * places.row and places.row == g.OW * places.pixel
-    if not single or not whole or g.top or g.left:
+    if not whole or not is_pointwise(g):
         return phase
     return phase._replace(g=g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels))
 

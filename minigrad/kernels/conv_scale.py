@@ -9,7 +9,7 @@ import numpy as np
 from minigrad.kernels._columns import add_row, folded, sum_products, wide_row
 from minigrad.kernels._jit import body, kernel, prange
 from minigrad.kernels._layout import flat_channels_last, remembered
-from minigrad.kernels.conv_geometry import Geometry
+from minigrad.kernels.conv_geometry import Geometry, is_pointwise
 from minigrad.kernels.conv_slots import Taps, among
 from minigrad.kernels.norm_chunks import span
 
@@ -23,9 +23,8 @@ CHUNKS = 16
 
 @remembered
 def serves(g: Geometry) -> bool:
-    """Tell whether a convolution, one that ``seeing`` returned, multiplies each channel."""
-    single = g.KH == g.KW == g.channels == g.filters == 1
-    return single and (g.H, g.W, g.top, g.left) == (g.OH, g.OW, 0, 0)
+    """Tell whether a convolution multiplies each channel."""
+    return g.channels == g.filters == 1 and is_pointwise(g)
 
 
 def write_grad_weight(
