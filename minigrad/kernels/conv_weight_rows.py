@@ -187,6 +187,9 @@ def _add_chunk(grad_out, x, g, window, plan, rows, vectors, sums):
     padded = min(vectors[1] - vectors[0], plan.vectors) * width
     filled = aligned_empty(band * g.OW * padded if plan.split else 0, x)
     seen, ahead = np.empty(band * plan.phases, np.intp), np.zeros(AHEAD, np.intp)
+    counts = np.empty(plan.phases, np.intp)
+    for phase in range(plan.phases):  # here, for a division takes as long as some pixels
+        counts[phase] = chunks_of(g.OW - phase, plan.phases)
     for first in range(rows[0], rows[1], band):
         count = min(band, rows[1] - first)
         top_row, high = _place_rows(g, window, plan, first, count, seen)
@@ -206,7 +209,7 @@ def _add_chunk(grad_out, x, g, window, plan, rows, vectors, sums):
                 there, step = filled, padded
             to = (group * plan.vectors + start) * plan.runs * plan.tiles_run * width
             _add_band(
-                values, seen[: count * plan.phases], there, step, g, plan, stop - start,
+                values, seen[: count * plan.phases], counts, there, step, g, plan, stop - start,
                 first == rows[0], ahead, sums[to:],
             )  # fmt: skip
 
@@ -272,7 +275,7 @@ def _plan_ahead(grad_out, x, g, first, last, ahead):
 
 
 @body
-def _add_band(values, seen, cotangents, step, g, plan, vectors, fresh, ahead, sums):
+def _add_band(values, seen, counts, cotangents, step, g, plan, vectors, fresh, ahead, sums):
     """Run through some vectors of filters and the runs, in tiles."""
     width, at = lanes_of(sums), 0
     for v in range(vectors):
@@ -283,14 +286,14 @@ def _add_band(values, seen, cotangents, step, g, plan, vectors, fresh, ahead, su
                 run = values[tap_row * g.dilation_h * plan.row + k :]
                 if plan.run - k > LOW:
                     _add_tile(
-                        tile_zeros(TALL, 1, sums), run, seen, there, step, g, plan, fresh, ahead,
-                        sums, at,
+                        tile_zeros(TALL, 1, sums), run, seen, counts, there, step, g, plan, fresh,
+                        ahead, sums, at,
                     )  # fmt: skip
                     rows = TALL
                 else:
                     _add_tile(
-                        tile_zeros(LOW, 1, sums), run, seen, there, step, g, plan, fresh, ahead,
-                        sums, at,
+                        tile_zeros(LOW, 1, sums), run, seen, counts, there, step, g, plan, fresh,
+                        ahead, sums, at,
                     )  # fmt: skip
                     rows = LOW
                 k += rows
@@ -298,16 +301,16 @@ def _add_band(values, seen, cotangents, step, g, plan, vectors, fresh, ahead, su
 
 
 @body
-def _add_tile(zeros, values, seen, cotangents, step, g, plan, fresh, ahead, sums, at):
+def _add_tile(zeros, values, seen, counts, cotangents, step, g, plan, fresh, ahead, sums, at):
     """Add to the sums of a part of a run, for a vector of filters."""
-    width, phases = lanes_of(sums), plan.phases
+    width, phases = lanes_of(sums), counts.size
     rows = seen.size // phases
     tile = zeros if fresh else tile_load(zeros, sums, at, width)
     line, line_step = next_lines(ahead, rows * g.OW)
     for i in range(rows):
         for phase in range(phases):
             v, k = seen[i * phases + phase], (i * g.OW + phase) * step
-            for _ in range(phase, g.OW, phases):
+            for _ in range(counts[phase]):
                 prefetch(line)
                 line += line_step
                 tile = tile_outer(tile, values, v, NEIGHBOUR, cotangents, k, 0)
