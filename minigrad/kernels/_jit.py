@@ -42,6 +42,7 @@ from numba import prange
 from numba.extending import register_jitable
 
 from minigrad.kernels import _cache, _serial, _threads
+from minigrad.kernels._borrowed import PartCompiler
 from minigrad.kernels._compiler import WholeCompiler
 from minigrad.kernels._numba import config, njit
 
@@ -106,7 +107,9 @@ class Body:
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
         self.alone = _jitted(function, reassociate, "serial")
-        options = _options(reassociate, no_cpython_wrapper=True, forceinline=inline)
+        options = _options(
+            reassociate, no_cpython_wrapper=True, forceinline=inline, pipeline_class=PartCompiler
+        )
         self.part = options(function)
         self._numba_type_ = self.part._numba_type_  # what a kernel sees when it calls this
 

@@ -187,12 +187,11 @@ def _add_chunk(grad_out, x, g, window, plan, rows, vectors, sums):
     padded = min(vectors[1] - vectors[0], plan.vectors) * width
     filled = aligned_empty(band * g.OW * padded if plan.split else 0, x)
     seen, ahead = np.empty(band * plan.phases, np.intp), np.zeros(AHEAD, np.intp)
-    counts = np.empty(plan.phases, np.intp)
-    for phase in range(plan.phases):  # here, for a division takes as long as some pixels
-        counts[phase] = chunks_of(g.OW - phase, plan.phases)
+    starts, counts = np.empty(plan.phases, np.intp), np.empty(plan.phases, np.intp)
+    _place_phases(g, plan, starts, counts)
     for first in range(rows[0], rows[1], band):
         count = min(band, rows[1] - first)
-        top_row, high = _place_rows(g, window, plan, first, count, seen)
+        top_row, high = _place_rows(g, window, plan, first, count, starts, seen)
         _plan_ahead(grad_out, x, g, first + count, min(first + 2 * count, rows[1]), ahead)
         for group in range(vectors[0] // plan.vectors, chunks_of(vectors[1], plan.vectors)):
             start = max(vectors[0] - group * plan.vectors, 0)
@@ -221,16 +220,26 @@ def _row_of(g, window, row):
 
 
 @body
-def _place_rows(g, window, plan, first, count, seen):
+def _place_phases(g, plan, starts, counts):
+    """List where in a row each phase starts and how many outputs it has.
+
+    Once for all rows, for a division takes as long as some pixels.
+    """
+    for phase in range(plan.phases):
+        place, remainder = divmod(phase * g.stride_w, g.dilation_w)
+        starts[phase] = remainder // plan.remainders * plan.phase + place * plan.stack * g.channels
+        counts[phase] = chunks_of(g.OW - phase, plan.phases)
+
+
+@body
+def _place_rows(g, window, plan, first, count, starts, seen):
     """List what the first output of each phase sees; return which rows of the window are seen."""
     top_row = row = _row_of(g, window, first)
     for i in range(count):
         row = _row_of(g, window, first + i)
+        down = i if plan.stack > 1 else row - top_row
         for phase in range(plan.phases):
-            place, remainder = divmod(phase * g.stride_w, g.dilation_w)
-            at = remainder // plan.remainders * plan.phase + place * plan.stack * g.channels
-            down = i if plan.stack > 1 else row - top_row
-            seen[i * plan.phases + phase] = down * plan.row + at
+            seen[i * plan.phases + phase] = down * plan.row + starts[phase]
     return top_row, row - top_row + (g.KH - 1) * g.dilation_h + 1
 
 
