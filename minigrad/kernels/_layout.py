@@ -41,6 +41,14 @@ def values_or_none(values: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
     return NO_VALUES[dtype] if values is None else np.ascontiguousarray(values)
 
 
+def filled_up(values: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
+    """Return one value a channel, filled up with zeros; zeros alone stand for None."""
+    full = np.zeros(size, dtype)
+    if values is not None:
+        full[: values.size] = values
+    return full
+
+
 def empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
     """Make an (N, C, H, W) array, values undefined, in channels-last memory."""
     N, C, H, W = shape

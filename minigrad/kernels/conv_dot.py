@@ -29,7 +29,7 @@ import numpy as np
 
 from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import flat_channels_last
+from minigrad.kernels._layout import filled_up, flat_channels_last
 from minigrad.kernels._numbers import numbers_of, tuple_of
 from minigrad.kernels._simd import (
     ROWS,
@@ -151,7 +151,7 @@ def convolve(
     job: Job, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> None:
     """Write the convolutions of x to their places in out."""
-    biases = np.zeros(job.sizes[0], x.dtype) if bias is None else np.ascontiguousarray(bias)
+    biases = filled_up(bias, int(job.sizes[0]), x.dtype)
     _convolve_loop.launch(
         job.work, job.chunks, flat_channels_last(x), _pack(weight, job), biases, job.tasks,
         flat_channels_last(out),

@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad.kernels._bits import tile_keep_positive
 from minigrad.kernels._jit import body
-from minigrad.kernels._layout import channels_last_order, flat_channels_last
+from minigrad.kernels._layout import NO_VALUES, channels_last_order, flat_channels_last
 from minigrad.kernels._simd import tile_add, tile_load_part
 from minigrad.kernels.elementwise import add, relu_backward, relu_forward
 
@@ -25,7 +25,7 @@ class Other(NamedTuple):
 
 def flat_or_none(other: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
     """Return the values of an image in channels-last order; none of them stand for None."""
-    return np.empty(0, dtype) if other is None else flat_channels_last(other)
+    return NO_VALUES[dtype] if other is None else flat_channels_last(other)
 
 
 @body

@@ -14,7 +14,12 @@ pixels that fits its cache and multiplies it at once.
 import numpy as np
 
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last
+from minigrad.kernels._layout import (
+    Shape,
+    empty_channels_last,
+    flat_channels_last,
+    values_or_none,
+)
 from minigrad.kernels._runs import add_run, copy_run
 from minigrad.kernels._simd import ROWS, lanes, lanes_of
 from minigrad.kernels.conv_choice import bands_of
@@ -49,7 +54,7 @@ def conv2d_forward(
         g.pixels * g.depth * g.F,
         flat_channels_last(x),
         pack(matrices(weight, groups)).reshape(-1),
-        np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias),
+        values_or_none(bias, x.dtype),
         g,
         _block(g, g.depth + g.filters, x.dtype),
         flat_channels_last(out),

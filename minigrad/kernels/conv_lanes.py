@@ -29,6 +29,7 @@ import numpy as np
 
 from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels._layout import filled_up
 from minigrad.kernels._numbers import numbers_of, tuple_of
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import (
@@ -201,9 +202,7 @@ def convolve(
     relu : int
         Whether a relu follows.
     """
-    biases = np.zeros(job.vectors * lanes(x.dtype), x.dtype)
-    if bias is not None:
-        biases[: bias.size] = bias
+    biases = filled_up(bias, job.vectors * lanes(x.dtype), x.dtype)
     packed = _pack(weight, job)
     for known, work, chunks, tasks in job.loops:
         _convolve_loop.launch(work, known, chunks, x, packed, biases, other, relu, tasks, out)

@@ -43,7 +43,13 @@ from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead
 from minigrad.kernels._bits import NO_MASK
 from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
-from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
+from minigrad.kernels._layout import (
+    Shape,
+    empty_channels_last,
+    filled_up,
+    flat_channels_last,
+    remembered,
+)
 from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
     ROWS,
@@ -170,9 +176,7 @@ def _convolve(
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     plan, width = _plan(g, outputs), lanes(x.dtype)
     points, filters = POINTS[outputs], _filters(weight, g, steps, plan)
-    biases = np.zeros(plan.vectors * width, x.dtype)
-    if bias is not None:
-        biases[: g.F] = bias
+    biases = filled_up(bias, plan.vectors * width, x.dtype)
     _convolve_loop.launch(
         g.pixels * g.depth * g.F,
         flat_channels_last(x), filters, biases, flat_or_none(other, x.dtype),

@@ -25,7 +25,13 @@ from minigrad.kernels import _pool
 from minigrad.kernels._bits import NO_MASK
 from minigrad.kernels._constant import Empty, is_constant, prepared
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
-from minigrad.kernels._layout import empty_channels_last, flat_channels_last, remembered
+from minigrad.kernels._layout import (
+    NO_VALUES,
+    empty_channels_last,
+    filled_up,
+    flat_channels_last,
+    remembered,
+)
 from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
     ROWS,
@@ -100,10 +106,8 @@ def convolve(
     out = empty_channels_last((g.N, g.F, g.OH, g.OW), x.dtype)
     patches = _pool.empty((plan.blocks * plan.depths * plan.patch**2 * plan.point,), x.dtype)
     _patches_loop.launch(patches.size, flat_channels_last(x), points, g, plan, patches)
-    biases = np.zeros(plan.vectors * lanes(x.dtype), x.dtype)
-    if bias is not None:
-        biases[: g.F] = bias
-    ready = _filters(weight, g, steps, plan) if is_constant(weight) else np.empty(0, x.dtype)
+    biases = filled_up(bias, plan.vectors * lanes(x.dtype), x.dtype)
+    ready = _filters(weight, g, steps, plan) if is_constant(weight) else NO_VALUES[x.dtype]
     _wide_loop.launch(
         g.pixels * g.depth * g.F,
         patches, np.ascontiguousarray(weight).reshape(-1), ready, biases,
