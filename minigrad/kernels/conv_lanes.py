@@ -48,6 +48,7 @@ from minigrad.kernels._simd_slide import (
     tile_prefetch_write,
     tile_slide,
 )
+from minigrad.kernels.conv_axes import exchanged, thinned
 from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.conv_geometry import Geometry, taps_inside
 from minigrad.kernels.conv_pack import aligned
@@ -59,6 +60,10 @@ HEIGHTS = (14, 7, 4, 2, 1) if ROWS >= 8 else (7, 4, 2, 1)
 
 # Products with one pixel that are written out one by one: more would take long to compile.
 PRODUCTS = 24
+
+# Strips of columns are taken where those of rows would take so many times as long: pixels of a row
+# are neighbours in memory.
+POORER = 1.3
 
 # Pixels in a row of the window, and channels of a group that are brought to the lanes.
 PIXELS = 64
@@ -109,7 +114,8 @@ class Plan(NamedTuple):
 
 # Where in the row of a task its parts begin.
 _WINDOW = len(Geometry._fields)
-_PLACES = _WINDOW + len(Window._fields)
+_IMAGE = _WINDOW + len(Window._fields)
+_PLACES = _IMAGE + len(Places._fields)
 _PLAN = _PLACES + len(Places._fields)
 _REST = _PLAN + len(Plan._fields)
 _TASK = _REST + 2
@@ -135,7 +141,8 @@ class Job:
     ----------
     loops : list of (known, work, chunks, tasks)
         Those whose sizes the compiler knows to be the same have one loop in common; its tasks are
-        rows of a Geometry, a Window, Places, a Plan, and where weights and chunks begin.
+        rows of a Geometry, a Window, Places of what is seen and of what is written, a Plan, and
+        where weights and chunks begin.
     vectors : int
         Of filters.
     sizes : ndarray, shape (7,)
@@ -161,9 +168,10 @@ def job_of(phases: list[Phase], square: int, transposed: bool, dtype: np.dtype) 
     chunks: collections.Counter[np.dtype] = collections.Counter()
     work: collections.Counter[np.dtype] = collections.Counter()
     taps, packed = [], 0
-    for g, places, numbers in phases:
+    for phase in phases:
+        (g, places, numbers), image = _looked_at(phase, dtype)
         plan, window, known = _plan(g, dtype)
-        row = [*g, *window, *places, *plan, packed, chunks[known]]
+        row = [*g, *window, *image, *places, *plan, packed, chunks[known]]
         tasks.setdefault(known, []).append(row)
         chunks[known] += g.N * plan.blocks * plan.parts
         work[known] += g.pixels * (g.depth + 1) * g.F
@@ -213,10 +221,7 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.dtype]:
     width = lanes(dtype)
     channels, filters, groups = in_vectors(g, width)
     taps = divisor(g.KW, PRODUCTS // channels)
-    height = min(
-        (height for height in HEIGHTS if height <= g.OW and fits(g, height)),
-        key=lambda height: strips_in(g.OW, height) * (max(height, 4) + 1),
-    )
+    height = _height(g)
     step = groups * filters
     vectors = chunks_of(g.F, step)
     blocks = blocks_of(g)
@@ -231,6 +236,42 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.dtype]:
         dilation=g.dilation_w, channels=channels, filters=filters, groups=groups,
     )  # fmt: skip
     return plan, window, known.dtype
+
+
+def _height(g: Geometry) -> int:
+    """Choose the height of strips for the rows of a convolution."""
+    heights = (height for height in HEIGHTS if height <= g.OW and fits(g, height))
+    return min(heights, key=lambda height: _cost(g, height))
+
+
+def _cost(g: Geometry, height: int) -> int:
+    """Estimate how long rows of strips take: a low one waits for its sums, each has its weights."""
+    return g.OH * strips_in(g.OW, height) * (max(height, 4) + 1)
+
+
+def _looked_at(phase: Phase, dtype: np.dtype) -> tuple[Phase, Places]:
+    """Leave out pixels that no tap sees, and where rows make poor strips, follow columns.
+
+    Also returned is where in x a pixel lies.
+    """
+    g, image = thinned(phase.g)
+    turned = exchanged(g)
+    if not fits(turned, 1) or _chunks(turned, dtype) < min(_chunks(g, dtype), CHUNKS):
+        return phase._replace(g=g), image
+    if POORER * _cost(turned, _height(turned)) > _cost(g, _height(g)):
+        return phase._replace(g=g), image
+    places = phase.places
+    return Phase(
+        turned,
+        places._replace(row=places.pixel, pixel=places.row),
+        phase.taps.reshape(g.KH, g.KW).T.reshape(-1),
+    ), image._replace(row=image.pixel, pixel=image.row)
+
+
+def _chunks(g: Geometry, dtype: np.dtype) -> int:
+    """Count the chunks into which a convolution can be cut."""
+    _, filters, groups = in_vectors(g, lanes(dtype))
+    return g.N * blocks_of(g) * chunks_of(g.F, groups * filters)
 
 
 def in_vectors(g: Geometry, width: int) -> tuple[int, int, int]:
@@ -318,8 +359,9 @@ def _convolve_chunk(known, x, weight, bias, other, relu, tasks, chunk, out):
     while tasks[number, _REST + 1] > chunk:
         number -= 1
     row = tuple_of(tasks[number], _TASK)
-    g, window = Geometry(*row[:_WINDOW]), Window(*row[_WINDOW:_PLACES])
-    places, plan = Places(*row[_PLACES:_PLAN]), Plan(*row[_PLAN:_REST])
+    g, window = Geometry(*row[:_WINDOW]), Window(*row[_WINDOW:_IMAGE])
+    image, places = Places(*row[_IMAGE:_PLACES]), Places(*row[_PLACES:_PLAN])
+    plan = Plan(*row[_PLAN:_REST])
     weights, chunk = weight[row[_REST] :], chunk - row[_REST + 1]
     n, block = chunk // (plan.blocks * plan.parts), chunk // plan.parts % plan.blocks
     rows = chunk_bounds(block, plan.blocks, g.OH)
@@ -331,21 +373,23 @@ def _convolve_chunk(known, x, weight, bias, other, relu, tasks, chunk, out):
             held = v, min(v + window.held, vectors[1])
             _follow_strip(
                 tile_outputs(known, out), known, x, weights, bias, other, relu, g, window,
-                places, plan, n, rows, ow, held, values, out,
+                image, places, plan, n, rows, ow, held, values, out,
             )  # fmt: skip
 
 
 @body
 def _follow_strip(
-    zeros, known, x, weight, bias, other, relu, g, window, places, plan, n, rows, ow, vectors,
-    values, out,
+    zeros, known, x, weight, bias, other, relu, g, window, image, places, plan, n, rows, ow,
+    vectors, values, out,
 ):  # fmt: skip
     """Compute the outputs of a strip, row by row, for some vectors of filters."""
     width = lanes_of(out)
     for oh in range(rows[0], rows[1]):
         h = oh * g.stride_h - g.top
         taps = taps_inside(h, h, g.dilation_h, g.KH, g.H)
-        take_rows(known, x, g, window, n, oh, oh == rows[0], ow, vectors, values)
+        first, last = new_rows(g, window, oh, oh == rows[0])
+        first, last = max(first, g.top), min(last, g.top + g.H)  # no tap meets the others
+        take_rows(known, x, g, window, image, n, (first, last), ow, vectors, values)
         slot = oh * g.stride_h % window.ring
         start = places.start + n * places.image + oh * places.row + ow * places.pixel
         for v in range(vectors[0], vectors[1]):
@@ -386,23 +430,27 @@ def _sum(sums, known, values, at, slot, taps, weight, k, g, window, plan):
 
 
 @body(inline=True)
-def take_rows(known, x, g, window, n, oh, first, ow, vectors, values):
-    """Copy to the window what it does not have yet of the rows that outputs in row oh see."""
+def new_rows(g, window, oh, first):
+    """Return which rows of a padded image the window needs for outputs in row oh, and has not."""
     q = oh * g.stride_h
     end = q + window.ring
-    if not first:
-        q = max(q, end - g.stride_h)
-    for row in range(q, end):
-        _fill_row(known, x, g, window, n, row, ow, vectors, values)
+    return (q if first else max(q, end - g.stride_h)), end
 
 
 @body(inline=True)
-def _fill_row(known, x, g, window, n, q, ow, vectors, values):
+def take_rows(known, x, g, window, image, n, rows, ow, vectors, values):
+    """Copy to the window what a strip sees of some rows of a padded image."""
+    for row in range(rows[0], rows[1]):
+        _fill_row(known, x, g, window, image, n, row, ow, vectors, values)
+
+
+@body(inline=True)
+def _fill_row(known, x, g, window, image, n, q, ow, vectors, values):
     """Copy what a strip sees of row q of a padded image, for some vectors of filters."""
     width = lanes_of(x)
     h, w = q - g.top, ow * g.stride_w - g.left
-    at, to = ((n * g.H + h) * g.W + w) * g.C, q % window.ring * window.row
-    ahead = AHEAD * g.stride_h * g.W * g.C
+    at = image.start + n * image.image + h * image.row + w * image.pixel
+    to, ahead = q % window.ring * window.row, AHEAD * g.stride_h * image.row
     first, last = -w, (g.W - w if 0 <= h < g.H else -w)
     whole = first <= 0 and last >= window.pixels
     for v in range(vectors[0], vectors[1]):
@@ -411,8 +459,10 @@ def _fill_row(known, x, g, window, n, q, ow, vectors, values):
         for plane in range(window.planes):
             there = to + plane * window.plane
             if inside:
-                slide_fill(known, x, at + c, g.C, ahead, values, there)
+                slide_fill(known, x, at + c, image.pixel, ahead, values, there)
             else:
-                slide_fill_part(known, x, at + c, g.C, ahead, first, last, g.C - c, values, there)
+                slide_fill_part(
+                    known, x, at + c, image.pixel, ahead, first, last, g.C - c, values, there
+                )
             c += width
         to += window.vector

@@ -27,6 +27,7 @@ from minigrad.kernels._simd import (
     tile_store,
 )
 from minigrad.kernels._simd_slide import alone, sizes, tile_outputs, tile_slide_back, tile_taps
+from minigrad.kernels.conv_axes import thinned
 from minigrad.kernels.conv_geometry import Geometry, taps_inside
 from minigrad.kernels.conv_lanes import (
     CHANNELS,
@@ -37,10 +38,12 @@ from minigrad.kernels.conv_lanes import (
     divisor,
     fits,
     in_vectors,
+    new_rows,
     take_rows,
     window_of,
 )
 from minigrad.kernels.conv_slots import Taps, among
+from minigrad.kernels.conv_window import Places
 
 # Neighbouring outputs that are taken at once, at most; a row has the rest of them one by one.
 HEIGHT = 14 if ROWS >= 8 else 7
@@ -83,6 +86,7 @@ def write_grad_weight(
     grad_out: np.ndarray, x: np.ndarray, g: Geometry, taps: Taps, grad_weight: np.ndarray
 ) -> None:
     """Write the gradient with respect to weight, given the one with respect to the output."""
+    g, image = thinned(g)
     plan, window, strip, single = _plan(g, x.dtype)
     width = lanes(x.dtype)
     sums = _pool.empty((plan.slots, plan.vectors * plan.tiles * plan.tile), x.dtype)
@@ -92,7 +96,7 @@ def write_grad_weight(
         single,
         flat_channels_last(grad_out),
         flat_channels_last(x),
-        *plain(g, window, plan),
+        *plain(g, window, image, plan),
         sums,
     )
     total = sums.sum(axis=0).reshape(
@@ -136,8 +140,9 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray, np.nd
 
 
 @kernel
-def _grad_weight_loop(strip, single, grad_out, x, g, window, plan, sums):
-    g, window, plan = Geometry(*g), Window(*window), Plan(*plan)
+def _grad_weight_loop(strip, single, grad_out, x, g, window, image, plan, sums):
+    g, window = Geometry(*g), Window(*window)
+    image, plan = Places(*image), Plan(*plan)
     for chunk in prange(plan.slots * plan.parts):
         slot, part = chunk // plan.parts, chunk % plan.parts
         blocks = chunk_bounds(slot, plan.slots, g.N * plan.blocks)
@@ -152,24 +157,28 @@ def _grad_weight_loop(strip, single, grad_out, x, g, window, plan, sums):
                 rows = chunk_bounds(rows, plan.blocks, g.OH)
                 for s in range(plan.strips):
                     _follow_strip(
-                        strip, grad_out, x, g, window, plan, n, rows, s * plan.height, held,
-                        values, sums[slot],
+                        strip, grad_out, x, g, window, image, plan, n, rows, s * plan.height,
+                        held, values, sums[slot],
                     )  # fmt: skip
                 for ow in range(g.OW - plan.rest, g.OW):
                     _follow_strip(
-                        single, grad_out, x, g, window, plan, n, rows, ow, held, values, sums[slot]
-                    )
+                        single, grad_out, x, g, window, image, plan, n, rows, ow, held, values,
+                        sums[slot],
+                    )  # fmt: skip
 
 
 @body
-def _follow_strip(known, grad_out, x, g, window, plan, n, rows, ow, vectors, values, sums):
+def _follow_strip(
+    known, grad_out, x, g, window, image, plan, n, rows, ow, vectors, values, sums
+):  # fmt: skip
     """Add what the outputs of a strip contribute, row by row, for some vectors of filters."""
     width = lanes_of(x)
     outputs = tile_outputs(known, x)
     ends = aligned_empty(plan.height * width, x)
     behind = np.empty(g.KH, np.intp)
     for oh in range(rows[0], rows[1]):
-        take_rows(known, x, g, window, n, oh, oh == rows[0], ow, vectors, values)
+        new = new_rows(g, window, oh, oh == rows[0])
+        take_rows(known, x, g, window, image, n, new, ow, vectors, values)
         h = oh * g.stride_h - g.top
         taps = taps_inside(h, h, g.dilation_h, g.KH, g.H)
         for kh in range(g.KH):

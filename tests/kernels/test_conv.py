@@ -12,14 +12,17 @@ from minigrad.kernels import (
     conv_direct_weight,
     conv_few,
     conv_im2col,
+    conv_lanes,
     conv_lanes_weight,
     conv_weight_rows,
     winograd,
 )
 from minigrad.kernels._simd import lanes
+from minigrad.kernels.conv_axes import thinned
 from minigrad.kernels.conv_choice import Case, choose, conv_algorithm
 from minigrad.kernels.conv_geometry import geometry, seeing
-from minigrad.kernels.conv_window import window_of
+from minigrad.kernels.conv_phases import Phase
+from minigrad.kernels.conv_window import Places, window_of
 
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
 
@@ -107,6 +110,10 @@ CASES = {
     "a factor a channel": ((3, 33, 41, 40), (33, 1, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 33),
     "a factor, taps over padding": ((9, 5, 1, 1), (5, 1, 3, 2), (2, 1), (1, 1, 0, 1), (1, 1), 5),
     "many filters in groups": ((3, 8, 11, 8), (256, 1, 2, 2), (1, 1), (1, 1, 1, 1), (2, 2), 8),
+    "pixels unseen in groups": ((2, 20, 14, 17), (20, 1, 3, 3), (2, 3), (1, 2, 4, 1), (2, 6), 20),
+    "every third pixel": ((17, 6, 11, 10), (12, 2, 3, 4), (3, 3), (3, 0, 5, 4), (6, 3), 3),
+    "narrow and depthwise": ((17, 19, 23, 3), (19, 1, 3, 4), (1, 1), (1, 0, 2, 1), (1, 1), 19),
+    "narrow, stride, groups": ((3, 96, 29, 5), (96, 3, 5, 3), (2, 1), (2, 2, 1, 1), (2, 1), 32),
     "filters of vectors in part": ((2, 15, 9, 7), (60, 5, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 3),
     "dilated, two phases": ((2, 3, 9, 23), (33, 3, 3, 4), (1, 3), (2, 2, 3, 3), (2, 6), 1),
     "dilated, one phase": ((3, 3, 19, 25), (16, 3, 5, 7), (2, 2), (3, 3, 6, 6), (1, 2), 1),
@@ -277,7 +284,8 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
         "uneven everything", "groups", "many small groups", "several blocks", "many channels",
         "more tiles than filters", "depthwise, uneven", "two channels a group",
         "groups of whole vectors", "a factor a channel", "many filters in groups",
-        "dilated, one phase", "few filters", "few channels of many filters",
+        "pixels unseen in groups", "narrow and depthwise", "dilated, one phase", "few filters",
+        "few channels of many filters",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -429,6 +437,33 @@ def test_short_runs_are_stacked(name, rows):
         assert rows is None
     else:
         assert conv_weight_rows._plan(g, window_of(g, copied=True), dtype).stack == rows
+
+
+def test_pixels_that_no_tap_sees_are_left_out():
+    x_shape, weight_shape, *settings = CASES["pixels unseen in groups"]
+    g, image = thinned(geometry(x_shape, weight_shape, *settings))
+    # of 14 rows those from 1, of 17 columns those from 2
+    assert (g.H, g.stride_h, g.dilation_h, g.top) == (7, 1, 1, 1)
+    assert (g.W, g.stride_w, g.dilation_w, g.left) == (5, 1, 2, 2)
+    assert image == (17 * 20 + 2 * 20, 14 * 17 * 20, 2 * 17 * 20, 3 * 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("narrow and depthwise", True),
+        ("narrow, stride, groups", True),
+        ("pixels unseen in groups", False),
+        ("depthwise, uneven", False),
+    ],
+)
+def test_strips_of_narrow_images_follow_columns(name, columns):
+    x_shape, weight_shape, *settings = CASES[name]
+    g = geometry(x_shape, weight_shape, *settings)
+    taps = np.arange(g.KH * g.KW)
+    phase = Phase(g, Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F), taps)
+    looked_at, _ = conv_lanes._looked_at(phase, np.dtype("f4"))
+    assert (looked_at.g.OH == g.OW != g.OH) == columns
 
 
 @pytest.mark.parametrize(
