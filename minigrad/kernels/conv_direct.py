@@ -50,7 +50,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels._simd_slide import tile_prefetch
-from minigrad.kernels.conv_finish import Other, finish_apart
+from minigrad.kernels.conv_finish import Other, begin, finish_apart
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import Packing, pack_weight, packing_of
 from minigrad.kernels.conv_phases import (
@@ -150,7 +150,7 @@ def conv2d_grad_input(
         return conv_few.grad_input(job.few, grad_out, weight, other, mask)
     if job.dots:
         if job.untapped:
-            grad_x[...] = 0
+            begin(job.nothing, flat_channels_last(grad_x))
         conv_dot.convolve(job.dots, grad_out, weight, None, grad_x)
         return finish_apart(grad_x, other, False, mask)
     _convolve(job, grad_out, weight, True, None, grad_x, other, False, mask)
@@ -266,7 +266,7 @@ def _convolve(
     values, results = flat_channels_last(x), flat_channels_last(out)
     added = job.nothing if other is None else flat_channels_last(other)
     if job.in_lanes and job.untapped:
-        results[:] = added if added.size else 0
+        begin(added, results)
     if job.in_lanes:  # without a mask: conv.py has applied it where there are groups
         conv_lanes.convolve(job.in_lanes, values, weight, bias, results, added, int(relu))
         return

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels._bits import tile_keep_positive
-from minigrad.kernels._jit import body
+from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import NO_VALUES, channels_last_order, flat_channels_last
+from minigrad.kernels._runs import copy_run, zero_run
 from minigrad.kernels._simd import tile_add, tile_load_part
 from minigrad.kernels.elementwise import add, relu_backward, relu_forward
 
@@ -53,3 +54,18 @@ def finish_apart(
     if other is not None:
         out = add(out, kept(other, mask))
     return relu_forward(out)[0] if relu else out
+
+
+def begin(other: np.ndarray, out: np.ndarray) -> None:
+    """Copy other to out, or where there is none, write zeros."""
+    _begin_loop.launch(out.size, other, out, chunks_of(out.size, CHUNK))
+
+
+@kernel
+def _begin_loop(other, out, chunks):
+    for chunk in prange(chunks):
+        start, stop = chunk_bounds(chunk, chunks, out.size)
+        if other.size > 0:
+            copy_run(out, start, other, start, stop - start)
+        else:
+            zero_run(out, start, stop - start)

@@ -94,6 +94,7 @@ class Window(NamedTuple):
     ring: int  # rows
     vector: int  # from one vector of filters to the next
     group: int  # channels that a vector of filters sees
+    read: int  # values of a pixel that are read for it
     share: int  # vectors of filters that see the same channels
     held: int  # vectors of filters in it
 
@@ -122,14 +123,18 @@ _TASK = _REST + 2
 
 
 def serves(g: Geometry, dtype: np.dtype) -> bool:
-    """Tell whether groups fill vectors, or several share one."""
+    """Tell whether groups fill vectors, or several share one.
+
+    Two vectors of filters fill the tiles of direct sums, and few channels need no copy there.
+    """
     width = lanes(dtype)
     if g.groups == 1 or g.pixels * g.depth * g.F == 0:
         return False
     if (g.KW - 1) * g.dilation_w >= PIXELS:
         return False
     if g.filters % width == 0:
-        return g.channels % width == 0 and g.filters <= VECTORS * width
+        few = g.filters == width and g.channels < width
+        return few or (g.channels % width == 0 and g.filters <= VECTORS * width)
     return 2 * g.filters <= width and g.channels <= CHANNELS
 
 
@@ -301,15 +306,15 @@ def window_of(g: Geometry, outputs: int, vectors: int, dtype: np.dtype) -> Windo
     width = lanes(dtype)
     pixels = (outputs - 1) * g.stride_w + (g.KW - 1) * g.dilation_w + 1
     alone = g.filters % width == 0
-    row = pixels * (g.channels if alone else g.channels * width)
+    planes = chunks_of(g.channels, width) if alone else 1
+    row = pixels * width * (planes if alone else g.channels)
     ring = (g.KH - 1) * g.dilation_h + 1
     held = max(min(WINDOW_BYTES // (ring * row * dtype.itemsize), vectors), 1)
     share = g.filters // width if alone else 1
     _, _, groups = in_vectors(g, width)
-    planes = g.channels // width if alone else 1
-    return Window(
-        pixels, planes, pixels * width, row, ring, ring * row, groups * g.channels, share, held
-    )
+    group = groups * g.channels
+    read = planes * width if alone else group
+    return Window(pixels, planes, pixels * width, row, ring, ring * row, group, read, share, held)
 
 
 def _pack(weight: np.ndarray, job: Job) -> np.ndarray:
@@ -455,7 +460,7 @@ def _fill_row(known, x, g, window, image, n, q, ow, vectors, values):
     whole = first <= 0 and last >= window.pixels
     for v in range(vectors[0], vectors[1]):
         c = v // window.share * window.group
-        inside = whole and c + window.group <= g.C
+        inside = whole and c + window.read <= g.C
         for plane in range(window.planes):
             there = to + plane * window.plane
             if inside:

@@ -62,6 +62,8 @@ CASES = {
     "three filters, five channels": ((3, 30, 5, 8), (18, 5, 2, 3), (2, 1), (1, 1, 1, 1), (1, 1), 6),
     "few filters in groups": ((2, 6, 7, 9), (4, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
     "groups of whole vectors": ((2, 64, 5, 15), (32, 32, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
+    "few channels to vectors": ((2, 9, 7, 17), (48, 3, 3, 2), (2, 1), (1, 1, 1, 0), (1, 1), 3),
+    "a vector for few, unseen": ((2, 24, 7, 9), (9, 8, 1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 3),
     "no images in groups": ((0, 20, 5, 4), (20, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 20),
     "uneven tiles": ((2, 5, 10, 7), (19, 5, 3, 3), (1, 1), (2, 0, 3, 1), (1, 1), 1),
     "whole vectors": ((2, 16, 9, 9), (32, 16, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -283,9 +285,9 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
     [
         "uneven everything", "groups", "many small groups", "several blocks", "many channels",
         "more tiles than filters", "depthwise, uneven", "two channels a group",
-        "groups of whole vectors", "a factor a channel", "many filters in groups",
-        "pixels unseen in groups", "narrow and depthwise", "dilated, one phase", "few filters",
-        "few channels of many filters",
+        "groups of whole vectors", "few channels to vectors", "a factor a channel",
+        "many filters in groups", "pixels unseen in groups", "narrow and depthwise",
+        "dilated, one phase", "few filters", "few channels of many filters",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
