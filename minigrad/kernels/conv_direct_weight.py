@@ -14,8 +14,8 @@ tap (kh, kw) sees in channel c. Each pixel adds an outer product to the gradient
 Channels come in *blocks* of one vector, if they can be cut so: what a tap sees of a block is one
 vector of the window (see ``conv_window.py``), and taps side by side are neighbours in the cache.
 A filter of one tap takes several vectors to a block; where pixels lie far apart, the vectors of a
-tile are *packed* before it needs them. Where channels do not fill vectors, the values under all
-taps are copied side by side into a *patch* for each pixel::
+tile are *packed* before it needs them. Where channels do not fill vectors, the last block hangs
+over them, or the values under all taps are copied side by side into a *patch* for each pixel::
 
     3 channels, 3 x 3 taps:    |a a a b b b c c c d d d e e e f|f f g g g h h h i i i - - - - -|
 
@@ -40,18 +40,10 @@ import numpy as np
 from minigrad.kernels import _pool, conv_few, conv_lanes_weight, conv_scale, conv_weight_rows
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import Shape, flat_channels_last, remembered
+from minigrad.kernels._layout import Shape, flat_channels_last
 from minigrad.kernels._numbers import plain
 from minigrad.kernels._runs import aligned_empty
-from minigrad.kernels._simd import (
-    ROWS,
-    lanes,
-    lanes_of,
-    tile_load,
-    tile_outer,
-    tile_store,
-    tile_zeros,
-)
+from minigrad.kernels._simd import lanes_of, tile_load, tile_outer, tile_store, tile_zeros
 from minigrad.kernels.conv_geometry import (
     Geometry,
     Pair,
@@ -59,63 +51,13 @@ from minigrad.kernels.conv_geometry import (
     as_row,
     geometry,
     is_column,
-    is_pointwise,
     seeing,
 )
 from minigrad.kernels.conv_patch import LINE, copy_cotangents, fill_patches, pack_vectors, panel_of
 from minigrad.kernels.conv_slots import Taps, gather, gather_loop
-from minigrad.kernels.conv_window import Window, fill_windows, most_rows, window_of
-from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
-
-# Filters and vectors of a tile: they nearly fill the registers, and most layers divide by them.
-TALL, WIDE = (8, 3) if ROWS >= 8 else (4, 3)
-
-# What a tile reads of a band should fit in the first cache, and stays while the filters pass.
-BAND_BYTES = 32 * 1024
-
-# A longer row is cut into stretches of about so many pixels. Fewer do not pay for loading and
-# storing the tile.
-STRETCH = 128
-
-# Pixels that lie farther apart than this share few sets of the first cache.
-FAR_BYTES = 256
-
-# Pixels a multiple of this apart share one set of the first cache, and each has a page of its own.
-PAGE_BYTES = 4096
-
-# Vectors that a block has at most under a filter of one tap; under more, it has one a tap.
-BLOCK = 9
-
-# To copy a vector to a patch takes as long as to multiply it with so many filters.
-COPY_COST = 9
-
-# Into how many chunks the work is cut; how much memory their sums may take, and how few pixels
-# are worth sums of their own.
-CHUNKS = 16
-SLOT_BYTES = 2 * 1024 * 1024
-SLOT_PIXELS = 512
-
-
-class Plan(NamedTuple):
-    """How the work is cut: stretches of pixels over (N, OH, stretches of a row), and tiles."""
-
-    stretch: int  # pixels in a stretch, but for the last of a row
-    row_stretches: int  # stretches in a row
-    stretches: int
-    band: int  # stretches in a band
-    patched: int  # 1: tiles read patches; 0: they read the window
-    patch: int  # vectors from patch to patch: odd, lest many share a set of the cache
-    packed: int  # 1: tiles read copies of the window's vectors, close together
-    tap_rows: int  # rows of vectors under the taps: 1, or KH
-    row_vectors: int  # vectors in each
-    group_blocks: int  # blocks of channels in a group
-    row: int  # sums of a filter
-    filters: int  # in a group, filled up to whole tiles
-    copied: int  # 1: cotangents are copied to panels; 0: grad_out itself is one
-    in_place: int  # 1: sums lie as weight does, but for the order within a block
-    slots: int
-    block_parts: int
-    filter_parts: int
+from minigrad.kernels.conv_weight_plan import TALL, WIDE, Plan, form_of
+from minigrad.kernels.conv_window import Window, fill_windows, most_rows
+from minigrad.kernels.gemm import NEIGHBOUR
 
 
 class Scratch(NamedTuple):
@@ -168,14 +110,12 @@ def _write_grad_weight(
     if conv_lanes_weight.serves(g, x.dtype):
         conv_lanes_weight.write_grad_weight(grad_out, x, g, taps, grad_weight)
         return
-    if _should_sum_rows(g, x.dtype):
+    form = form_of(g, taps.square == g.KH * g.KW, x.dtype)
+    if form is None:
         conv_weight_rows.sum_rows(grad_out, x, g, taps, grad_weight)
         return
-    groups, whole = g.groups, taps.square == g.KH * g.KW
-    g = _in_blocks(g, x.dtype)
-    # Runs that are no whole vectors are read beyond their end, which only a copy allows.
-    window = window_of(g, copied=g.channels % lanes(x.dtype) != 0)
-    plan = _plan(g, window, groups, whole, x.dtype)
+    groups = g.groups
+    g, window, plan = form
     sums = grad_weight.reshape(1, -1)
     if not plan.in_place:
         sums = _pool.empty((plan.slots, groups * plan.filters * plan.row), x.dtype)
@@ -189,90 +129,6 @@ def _write_grad_weight(
     )
     if plan.slots > 1:
         gather_loop.launch(sums.size, sums, g, plan, taps, grad_weight.reshape(-1))
-
-
-@remembered
-def _should_sum_rows(g: Geometry, dtype: np.dtype) -> bool:
-    """Tell whether tiles of values by vectors of filters take less than patches."""
-    if g.channels % lanes(dtype) == 0:
-        return False
-    patch = whole_vectors(g.depth, dtype)
-    runs, run = (1, g.KW * g.channels) if g.dilation_w == 1 else (g.KW, g.channels)
-    copies = g.KH * runs * (whole_vectors(run, dtype) + 1)
-    cost = patch * chunks_of(g.filters, TALL) * TALL + COPY_COST * copies
-    return conv_weight_rows.cost(g, dtype) < cost
-
-
-@remembered
-def _in_blocks(g: Geometry, dtype: np.dtype) -> Geometry:
-    """Return the convolution with blocks of channels in place of groups.
-
-    All blocks of a group have the same filters.
-    """
-    vectors, rest = divmod(g.channels, lanes(dtype))
-    if is_pointwise(g):
-        if not rest:  # all pixels are one row
-            g = g._replace(N=1, H=1, W=g.pixels, OH=1, OW=g.pixels)
-        elif g.H * g.W <= STRETCH:  # whole rows are copied for each band
-            g = g._replace(H=1, W=g.H * g.W, OH=1, OW=g.H * g.W)
-    if rest:
-        return g
-    most = BLOCK if g.KH == g.KW == 1 else 1
-    channels = lanes(dtype) * max(n for n in range(1, most + 1) if vectors % n == 0)
-    return g._replace(groups=g.C // channels, channels=channels, depth=g.KH * g.KW * channels)
-
-
-@remembered
-def _plan(g: Geometry, window: Window, groups: int, whole: bool, dtype: np.dtype) -> Plan:
-    """Cut the work by its shape alone; ``whole`` tells whether the weight has no other taps."""
-    patched = _should_patch(g, window, dtype)
-    tap_rows, row_vectors = 1, whole_vectors(g.depth, dtype)
-    if not patched and g.KW > 1:
-        tap_rows, row_vectors = g.KH, window.runs * whole_vectors(window.run, dtype)
-    packed = not patched and g.stride_w * window.pixel * dtype.itemsize > FAR_BYTES
-    read = WIDE * lanes(dtype) if patched or packed else g.stride_h * g.stride_w * g.channels
-    filters = chunks_of(g.filters, TALL) * TALL
-    row_stretches = max((g.OW + STRETCH // 2) // STRETCH, 1)
-    stretch = chunks_of(g.OW, row_stretches)
-    stretches = g.N * g.OH * row_stretches
-    pixels = max(BAND_BYTES // ((read + LINE) * dtype.itemsize), STRETCH)
-    band = max((pixels + stretch // 2) // stretch, 1)
-    row = g.groups // groups * tap_rows * row_vectors * lanes(dtype)
-    size = groups * filters * row * dtype.itemsize
-    slots = max(min(CHUNKS, SLOT_BYTES // size, stretches, g.pixels // SLOT_PIXELS), 1)
-    slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
-    paged = g.F * dtype.itemsize % PAGE_BYTES == 0
-    copied = paged or filters != g.filters
-    in_place = whole and slots == 1 and filters == g.filters
-    in_place = in_place and row == g.groups // groups * g.depth
-    parts = chunks_of(CHUNKS, slots)
-    block_parts = _block_parts(g, parts) if paged and groups == 1 else min(g.groups, parts)
-    filter_parts = min(chunks_of(filters, LINE), chunks_of(parts, block_parts))
-    return Plan(
-        stretch, row_stretches, stretches, band, int(patched), row_vectors + 1 | 1, int(packed),
-        tap_rows, row_vectors, g.groups // groups, row, filters, int(copied), int(in_place), slots,
-        block_parts, filter_parts,
-    )  # fmt: skip
-
-
-def _block_parts(g: Geometry, parts: int) -> int:
-    """Choose the parts over the blocks such that chunks copy few values, and fewer cotangents."""
-
-    def cost(block_parts: int) -> int:
-        filter_parts = chunks_of(parts, block_parts)
-        return 2 * g.filters * block_parts + g.groups * g.channels * filter_parts
-
-    return min((1 << i for i in range(min(g.groups, parts).bit_length())), key=cost)
-
-
-def _should_patch(g: Geometry, window: Window, dtype: np.dtype) -> bool:
-    """Tell whether tiles save more by reading patches than it takes to copy them."""
-    if g.channels % lanes(dtype) == 0:
-        return False
-    if g.KW == 1 or window.runs > 1:
-        return True  # tiles would have one vector each
-    vectors = g.KH * window.runs * whole_vectors(window.run, dtype)
-    return (vectors - whole_vectors(g.depth, dtype)) * g.filters > COPY_COST * vectors
 
 
 @kernel
@@ -335,7 +191,7 @@ def _add_band(grad_out, x, g, window, plan, first, count, blocks, filters, fresh
     scratch.whole[0] = pixels
     size = rows * window.width * window.pixel
     if window.copied:
-        fill_windows(x, g, window, blocks, top_row, rows, scratch.values)
+        fill_windows(x, g, window, plan.group_blocks, blocks, top_row, rows, scratch.values)
     _plan_ahead(grad_out, x, g, plan, first + count, count, blocks, filters, scratch.ahead)
     held = -1  # the group whose cotangents are copied
     for block in range(blocks[0], blocks[1]):

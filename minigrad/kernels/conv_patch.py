@@ -24,6 +24,15 @@ LINE = 16 if ROWS >= 8 else 8
 # Patches that are filled at once, run by run: they should stay in the first cache.
 FEW_PATCHES = 16
 
+# To copy a vector takes as long as to multiply it with so many filters, when it comes from memory.
+# Other chunks that copy it too find it in a cache.
+COPY_COST, AGAIN_COST = 9, 1
+
+
+def copy_cost(vectors: int, chunks: int) -> int:
+    """Estimate what it takes that so many chunks copy some vectors, in products of a vector."""
+    return vectors * (COPY_COST + (chunks - 1) * AGAIN_COST)
+
 
 @body
 def fill_patches(values, g, window, plan, count, scratch):

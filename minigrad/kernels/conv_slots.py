@@ -48,19 +48,21 @@ def gather(sums, g, plan, taps, blocks, filters, grad_weight):
     size = plan.tap_rows * plan.row_vectors * width
     total, turned = np.empty(size, sums.dtype), np.zeros(g.channels * taps.square, sums.dtype)
     down = g.KW * g.channels if plan.tap_rows == 1 else plan.row_vectors * width
+    of_group = g.C * plan.group_blocks // g.groups
     for block in range(blocks[0], blocks[1]):
         group, at = block // plan.group_blocks, block % plan.group_blocks
+        channels = min(of_group - at * g.channels, g.channels)  # the last block may hang over
         for f in range(filters[0], min(filters[1], g.filters)):
             sum_slots(sums, (group * plan.filters + f) * plan.row + at * size, total)
             for kh in range(g.KH):
                 for kw in range(g.KW):
                     tap = taps.first + kh * taps.down + kw * taps.right
                     first = kh * down + kw * g.channels
-                    for channel in range(g.channels):
+                    for channel in range(channels):
                         turned[channel * taps.square + tap] = total[first + channel]
             # In whole vectors: far more lines are on their way to memory than value by value.
-            to = ((group * g.filters + f) * plan.group_blocks + at) * turned.size
-            copy_run(grad_weight, to, turned, 0, turned.size)
+            to = ((group * g.filters + f) * of_group + at * g.channels) * taps.square
+            copy_run(grad_weight, to, turned, 0, channels * taps.square)
 
 
 @body

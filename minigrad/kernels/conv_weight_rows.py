@@ -62,6 +62,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels.conv_geometry import Geometry
+from minigrad.kernels.conv_patch import copy_cost
 from minigrad.kernels.conv_slots import Taps, sum_slots
 from minigrad.kernels.conv_window import Window, fill_window, most_rows, window_of
 from minigrad.kernels.gemm import NEIGHBOUR, whole_vectors
@@ -76,6 +77,9 @@ LEAST_PIXELS = 128
 # Sums for threads, and how few rows' pixels are worth sums of their own.
 SLOTS = 16
 SLOT_PIXELS = 512
+
+# Fewer chunks leave threads idle: a small machine has so many.
+SHARES = 4
 
 # To move a pixel's values takes as long as so many products.
 MOVE = 9
@@ -110,7 +114,16 @@ def cost(g: Geometry, dtype: np.dtype) -> int:
 
     Each tile reads a vector and a value a row, two of them in the time of two products.
     """
-    return min(_cost(g, stack, dtype) for stack in (1, g.KH))
+    slots, parts = _chunks(g, dtype)
+    times = chunks_of(parts, g.groups)  # that chunks copy the same pixels
+    moved = copy_cost(g.stride_h * g.stride_w * whole_vectors(g.channels, dtype), times)
+    products = min(_cost(g, stack, dtype) for stack in (1, g.KH))
+    return shared(products + moved, slots * parts)
+
+
+def shared(cost: int, chunks: int) -> int:
+    """Estimate how long work takes that too few chunks may leave to one thread."""
+    return cost * SHARES // min(chunks, SHARES)
 
 
 def _cost(g: Geometry, stack: int, dtype: np.dtype) -> int:
@@ -151,18 +164,24 @@ def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
     stack = min((1, g.KH), key=lambda stack: _cost(g, stack, dtype))
     values = stack * g.channels  # of a pixel
     tall, low = _tiles(g.KW * values)
-    slots = max(min(SLOTS, g.N * g.OH, g.pixels // SLOT_PIXELS), 1)
-    slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
+    slots, parts = _chunks(g, dtype)
     vectors = whole_vectors(g.filters, dtype)
     pixels = max(BAND_BYTES // (g.F * dtype.itemsize), LEAST_PIXELS)
     common = math.gcd(g.stride_w, g.dilation_w)
     phases, phase = g.dilation_w // common, chunks_of(window.width, g.dilation_w) * values
     return Plan(
-        slots, min(g.groups * vectors, chunks_of(SLOTS, slots)), -(-pixels // g.OW), vectors,
-        stack, g.KH // stack, g.KW * values, tall * TALL + low * LOW,
+        slots, parts, -(-pixels // g.OW), vectors, stack, g.KH // stack, g.KW * values,
+        tall * TALL + low * LOW,
         int(g.filters % lanes(dtype) != 0), phases, common, phase, phases * phase,
         g.stride_w // common * values, int(stack > 1 or g.dilation_w > 1),
     )  # fmt: skip
+
+
+def _chunks(g: Geometry, dtype: np.dtype) -> tuple[int, int]:
+    """Return into how many slots the pixels are cut, and into how many parts the vectors."""
+    slots = max(min(SLOTS, g.N * g.OH, g.pixels // SLOT_PIXELS), 1)
+    slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
+    return slots, min(g.groups * whole_vectors(g.filters, dtype), chunks_of(SLOTS, slots))
 
 
 @kernel

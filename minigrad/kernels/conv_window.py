@@ -168,29 +168,53 @@ def fill_window(x, g, window, group, top_row, rows, values):
 
 
 @body
-def fill_windows(x, g, window, blocks, top_row, rows, values):
-    """Copy rows of the tall padded image, for some blocks of channels one after the other."""
+def fill_windows(x, g, window, group_blocks, blocks, top_row, rows, values):
+    """Copy rows of the tall padded image, for some blocks of channels one after the other.
+
+    The last block of a group may hang over its channels.
+    """
     size, width = rows * window.width * window.pixel, lanes_of(x)
-    count = blocks[1] - blocks[0]
+    count, of_group = blocks[1] - blocks[0], g.C * group_blocks // g.groups
     zero_run(values, count * size, width)  # the last run may be read beyond
-    if g.channels != width or g.groups == 1:
+    if g.groups * g.channels == g.C and (g.channels != width or g.groups == 1):
         for i in range(count):
             fill_window(x, g, window, blocks[0] + i, top_row, rows, values[i * size :])
         return
+    block = blocks[0]
+    while block < blocks[1]:
+        group, first = block // group_blocks, block % group_blocks
+        some, step = 1, width
+        if g.channels == width:  # the blocks of a pixel are neighbours in x: copied at once
+            some, step = min(group_blocks - first, blocks[1] - block), size
+        channels = min(some * g.channels, of_group - first * g.channels)
+        _fill_vectors(
+            x, g, window, group * of_group + first * g.channels, channels, step, top_row, rows,
+            values[(block - blocks[0]) * size :],
+        )  # fmt: skip
+        block += some
+
+
+@body
+def _fill_vectors(x, g, window, first, channels, step, top_row, rows, values):
+    """Copy some channels of each pixel to vectors, each a step from the last."""
+    width = lanes_of(x)
     none = one = tile_zeros(1, 1, x)
+    whole, rest = channels // width, channels % width
     start, stop = inside(-g.left, window.width, g.W)
-    for q in range(rows):  # the blocks of a pixel are neighbours in x: all are copied at once
+    for q in range(rows):
         n, h = (top_row + q) // window.height, (top_row + q) % window.height - g.top
-        at = ((n * g.H + h) * g.W - g.left) * g.C + blocks[0] * width
-        row = q * window.width * width
+        at, row = ((n * g.H + h) * g.W - g.left) * g.C + first, q * window.width * window.pixel
         for w in range(window.width):
+            seen, to = at + w * g.C, row + w * window.pixel
             if 0 <= h < g.H and start <= w < stop:
-                for i in range(count):
-                    held = tile_load(one, x, at + w * g.C + i * width, 0)
-                    tile_store(held, values, row + w * width + i * size, 0)
+                for i in range(whole):
+                    tile_store(tile_load(one, x, seen + i * width, 0), values, to + i * step, 0)
+                if rest > 0:
+                    held = tile_load_columns(one, x, seen + whole * width, 0, rest)
+                    tile_store(held, values, to + whole * step, 0)
             else:
-                for i in range(count):
-                    tile_store(none, values, row + w * width + i * size, 0)
+                for i in range(whole + (rest > 0)):
+                    tile_store(none, values, to + i * step, 0)
 
 
 @body

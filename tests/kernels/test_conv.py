@@ -14,6 +14,7 @@ from minigrad.kernels import (
     conv_im2col,
     conv_lanes,
     conv_lanes_weight,
+    conv_weight_plan,
     conv_weight_rows,
     winograd,
 )
@@ -68,6 +69,16 @@ CASES = {
     "uneven tiles": ((2, 5, 10, 7), (19, 5, 3, 3), (1, 1), (2, 0, 3, 1), (1, 1), 1),
     "whole vectors": ((2, 16, 9, 9), (32, 16, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "many channels": ((1, 130, 5, 4), (70, 130, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "blocks over channels": ((2, 200, 6, 5), (7, 200, 3, 3), (2, 1), (1, 1, 1, 0), (1, 2), 1),
+    "blocks over channels of groups": (
+        (2, 150, 5, 4),
+        (6, 75, 2, 3),
+        (1, 1),
+        (1, 0, 1, 1),
+        (1, 1),
+        2,
+    ),
+    "long blocks over channels": ((3, 219, 9, 7), (40, 219, 1, 1), (2, 2), (0, 1, 0, 2), (1, 1), 1),
     "colliding pixels": ((2, 256, 4, 9), (33, 256, 2, 2), (1, 2), (1, 0, 1, 0), (1, 1), 1),
     "several blocks": ((7, 20, 24, 20), (3, 20, 3, 5), (1, 1), (1, 1, 2, 2), (1, 1), 1),
     "one large image": ((1, 3, 40, 33), (7, 3, 7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 1),
@@ -288,6 +299,7 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
         "groups of whole vectors", "few channels to vectors", "a factor a channel",
         "many filters in groups", "pixels unseen in groups", "narrow and depthwise",
         "dilated, one phase", "few filters", "few channels of many filters",
+        "blocks over channels of groups",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -306,10 +318,10 @@ def test_partial_sums_of_large_weights_keep_within_their_room(monkeypatch):
     case = CASES["several blocks"]
     arrays = _arrays(case, np.float32, _whole_numbers)
     # A plan made with the usual room must not be remembered here.
-    monkeypatch.setattr(conv_direct_weight, "_plan", conv_direct_weight._plan.__wrapped__)
+    monkeypatch.setattr(conv_direct_weight, "form_of", conv_weight_plan.form_of.__wrapped__)
     for room in 0, 30_000:
         monkeypatch.setattr(conv_im2col, "PARTIAL_BYTES", room)
-        monkeypatch.setattr(conv_direct_weight, "SLOT_BYTES", room)
+        monkeypatch.setattr(conv_weight_plan, "SLOT_BYTES", room)
         _assert_equals_twins(case, arrays)
 
 
@@ -435,7 +447,7 @@ def test_short_runs_are_stacked(name, rows):
     g, dtype = seeing(geometry(x_shape, weight_shape, *settings))[0], np.dtype("f4")
     if lanes(dtype) < 16:
         pytest.skip("shorter vectors have other tiles")
-    if conv_lanes_weight.serves(g, dtype) or not conv_direct_weight._should_sum_rows(g, dtype):
+    if conv_lanes_weight.serves(g, dtype) or conv_weight_plan.form_of(g, True, dtype):
         assert rows is None
     else:
         assert conv_weight_rows._plan(g, window_of(g, copied=True), dtype).stack == rows
@@ -466,6 +478,26 @@ def test_strips_of_narrow_images_follow_columns(name, columns):
     phase = Phase(g, Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F), taps)
     looked_at, _ = conv_lanes._looked_at(phase, np.dtype("f4"))
     assert (looked_at.g.OH == g.OW != g.OH) == columns
+
+
+@pytest.mark.parametrize(
+    ("name", "over"),
+    [
+        ("blocks over channels", True),
+        ("blocks over channels of groups", True),
+        ("long blocks over channels", True),
+        ("many channels", True),
+        ("several blocks", False),  # runs of 100 values are nearly whole vectors
+        ("whole vectors", False),
+    ],
+)
+@pytest.mark.skipif(lanes(np.float32) < 16, reason="shorter vectors are filled otherwise")
+def test_blocks_hang_over_channels_where_that_takes_less(name, over):
+    x_shape, weight_shape, *settings = CASES[name]
+    g = seeing(geometry(x_shape, weight_shape, *settings))[0]
+    cut, window, _ = conv_weight_plan.form_of(g, True, np.dtype("f4"))
+    assert (cut.groups * cut.channels > cut.C) == over
+    assert window.copied or not over  # else the last vector would end beyond x
 
 
 @pytest.mark.parametrize(
