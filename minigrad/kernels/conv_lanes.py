@@ -36,9 +36,11 @@ from minigrad.kernels._simd import (
     ROWS,
     lanes,
     lanes_of,
+    tile_gather,
     tile_load,
     tile_store,
     tile_store_columns,
+    tile_zeros,
 )
 from minigrad.kernels._simd_slide import (
     sizes,
@@ -55,8 +57,8 @@ from minigrad.kernels.conv_pack import aligned
 from minigrad.kernels.conv_phases import Phase
 from minigrad.kernels.conv_window import Places, strip_start, strips_in
 
-# Heights of a strip. The highest one, its weights and what it reads fill the registers.
-HEIGHTS = (14, 7, 4, 2, 1) if ROWS >= 8 else (7, 4, 2, 1)
+# Outputs in a strip, at most: with weights and what they read they fill the registers.
+HEIGHT = 14 if ROWS >= 8 else 7
 
 # Products with one pixel that are written out one by one: more would take long to compile.
 PRODUCTS = 24
@@ -245,13 +247,13 @@ def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.dtype]:
 
 def _height(g: Geometry) -> int:
     """Choose the height of strips for the rows of a convolution."""
-    heights = (height for height in HEIGHTS if height <= g.OW and fits(g, height))
+    heights = [height for height in range(1, min(HEIGHT, g.OW) + 1) if fits(g, height)]
     return min(heights, key=lambda height: _cost(g, height))
 
 
 def _cost(g: Geometry, height: int) -> int:
     """Estimate how long rows of strips take: a low one waits for its sums, each has its weights."""
-    return g.OH * strips_in(g.OW, height) * (max(height, 4) + 1)
+    return g.OH * strips_in(g.OW, height) * (max(height, 4) + 2)
 
 
 def _looked_at(phase: Phase, dtype: np.dtype) -> tuple[Phase, Places]:
@@ -340,8 +342,17 @@ def _pack_loop(weight, vectors, sizes, taps, packed):
 def _pack_vector(weight, sizes, taps, v, packed):
     """Pack one vector of filters, with zeros for those it has too few."""
     F, step, filters, channels = sizes[0], sizes[1], sizes[2], sizes[3]
+    one, first = tile_zeros(1, 1, packed), v * step
+    if filters == 1 or sizes[4] == filters * sizes[5]:  # filters are equally far apart
+        apart = sizes[5] if filters > 1 else sizes[4]
+        for tap in range(len(taps)):
+            at, to = first * apart + taps[tap, 0], taps[tap, 1] + v * taps[tap, 2]
+            for c in range(channels):
+                held = tile_gather(one, weight, at + c * sizes[6], apart, min(F - first, step))
+                tile_store(held, packed, to + c * lanes_of(packed), 0)
+        return
     for lane in range(lanes_of(packed)):
-        f = v * step + lane
+        f = first + lane
         at = f // filters * sizes[4] + f % filters * sizes[5]
         inside = lane < step and f < F
         for tap in range(len(taps)):

@@ -32,6 +32,7 @@ from minigrad.kernels.conv_geometry import Geometry, taps_inside
 from minigrad.kernels.conv_lanes import (
     CHANNELS,
     CHUNKS,
+    HEIGHT,
     PIXELS,
     Window,
     blocks_of,
@@ -44,9 +45,6 @@ from minigrad.kernels.conv_lanes import (
 )
 from minigrad.kernels.conv_slots import Taps, among
 from minigrad.kernels.conv_window import Places
-
-# Neighbouring outputs that are taken at once, at most; a row has the rest of them one by one.
-HEIGHT = 14 if ROWS >= 8 else 7
 
 # Sums of a tile: with a cotangent and a vector of the window they fill the registers.
 SUMS = 26 if ROWS >= 8 else 12
@@ -111,7 +109,10 @@ def write_grad_weight(
 
 @remembered
 def _plan(g: Geometry, dtype: np.dtype) -> tuple[Plan, Window, np.ndarray, np.ndarray]:
-    """Cut the work by its shape alone, and say what the compiler must know."""
+    """Cut the work by its shape alone, and say what the compiler must know.
+
+    What is left of a row behind its strips is taken one by one.
+    """
     width = lanes(dtype)
     channels, filters, groups = in_vectors(g, width)
     taps = divisor(g.KW, SUMS // channels)
