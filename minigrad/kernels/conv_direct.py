@@ -230,7 +230,7 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
     return Job(
         shape=shape,
         groups=whole.groups,
-        few=g if conv_few.serves(g) else None,
+        few=g if conv_few.serves(g) or (transposed and conv_few.adds(g, dtype)) else None,
         dots=dots,
         in_lanes=in_lanes,
         untapped=len(tapped) < len(phases),

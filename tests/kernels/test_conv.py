@@ -114,6 +114,8 @@ CASES = {
         1,
     ),
     "few pixels in phases": ((3, 48, 5, 3), (20, 48, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1),
+    "few pixels that overlap": ((2, 33, 7, 5), (80, 33, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1),
+    "overlap, uneven": ((3, 19, 5, 6), (150, 19, 4, 2), (1, 3), (3, 0, 2, 4), (2, 1), 1),
     "few pixels in groups": ((3, 10, 5, 2), (36, 5, 3, 2), (2, 1), (1, 1, 1, 1), (1, 1), 2),
     "taps that see padding alone": ((5, 4, 3, 2), (7, 4, 5, 7), (1, 1), (4, 2, 3, 5), (2, 1), 1),
     "rows that see padding alone": ((3, 6, 2, 19), (20, 6, 4, 3), (1, 2), (3, 3, 1, 1), (1, 2), 1),
@@ -300,6 +302,7 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
         "many filters in groups", "pixels unseen in groups", "narrow and depthwise",
         "dilated, one phase", "few filters", "few channels of many filters",
         "blocks over channels of groups", "depthwise, one tap", "few channels, pixels unseen",
+        "few pixels that overlap",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -516,6 +519,23 @@ def test_blocks_hang_over_channels_where_that_takes_less(name, over):
 def test_few_pixels_are_products_of_matrices(name, few, algorithm):
     x_shape, weight_shape, *settings = CASES[name]
     assert conv_few.serves(geometry(x_shape, weight_shape, *settings)) == few
+
+
+@pytest.mark.parametrize(
+    ("name", "few"),
+    [
+        ("few pixels that overlap", True),
+        ("overlap, uneven", True),
+        ("a single tap, few pixels", False),
+        ("few pixels in groups", False),
+        ("one large image", False),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_pixels_that_overlap_are_products_whose_values_are_added(name, few, dtype):
+    x_shape, weight_shape, *settings = CASES[name]
+    g = geometry(x_shape, weight_shape, *settings)
+    assert conv_few.adds(g, np.dtype(dtype)) == few
 
 
 @pytest.mark.skipif(lanes(np.float32) < 16, reason="fewer lanes idle")
