@@ -81,8 +81,8 @@ SLOT_PIXELS = 512
 # Fewer chunks leave threads idle: a small machine has so many.
 SHARES = 4
 
-# To move a pixel's values takes as long as so many products.
-MOVE = 9
+# To store a vector of sums, and to add it to the others, takes as long as so many products.
+ADDING = 4
 
 # Channels of which the sums are put in the weight's order at once: those of a vector of filters
 # stay in the first cache.
@@ -110,15 +110,9 @@ class Plan(NamedTuple):
 
 
 def cost(g: Geometry, dtype: np.dtype) -> int:
-    """Estimate how long a pixel takes, counted in products of a value and a vector.
-
-    Each tile reads a vector and a value a row, two of them in the time of two products.
-    """
+    """Estimate how long a pixel takes, counted in products of a value and a vector."""
     slots, parts = _chunks(g, dtype)
-    times = chunks_of(parts, g.groups)  # that chunks copy the same pixels
-    moved = copy_cost(g.stride_h * g.stride_w * whole_vectors(g.channels, dtype), times)
-    products = min(_cost(g, stack, dtype) for stack in (1, g.KH))
-    return shared(products + moved, slots * parts)
+    return shared(_cost(g, _stack(g, dtype), parts, dtype), slots * parts)
 
 
 def shared(cost: int, chunks: int) -> int:
@@ -126,12 +120,23 @@ def shared(cost: int, chunks: int) -> int:
     return cost * SHARES // min(chunks, SHARES)
 
 
-def _cost(g: Geometry, stack: int, dtype: np.dtype) -> int:
-    """Estimate the same for so many rows of taps in a run."""
+def _cost(g: Geometry, stack: int, parts: int, dtype: np.dtype) -> int:
+    """Estimate the same without idle threads, with so many rows of taps in a run.
+
+    Each tile reads a vector and a value a row, two of them in the time of two products. Each part
+    of the vectors moves the pixels of its groups.
+    """
     tall, low = _tiles(stack * g.KW * g.channels)
     vectors = g.KH // stack * whole_vectors(g.filters, dtype)
-    moves = stack * g.stride_w * whole_vectors(g.channels, dtype) if stack > 1 else 0
-    return vectors * (tall * (TALL + 1) + low * (LOW + 1)) + MOVE * moves
+    moved = g.stride_h + (stack if stack > 1 else 0)
+    moved *= g.stride_w * whole_vectors(g.channels, dtype)
+    products = vectors * (tall * (TALL + 1) + low * (LOW + 1))
+    return products + copy_cost(moved, chunks_of(parts, g.groups))
+
+
+def _stack(g: Geometry, dtype: np.dtype) -> int:
+    """Choose how many rows of taps make a run."""
+    return min((1, g.KH), key=lambda stack: _cost(g, stack, 1, dtype))
 
 
 def _tiles(run: int) -> tuple[int, int]:
@@ -161,7 +166,7 @@ def sum_rows(
 @remembered
 def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
     """Cut the work by its shape alone."""
-    stack = min((1, g.KH), key=lambda stack: _cost(g, stack, dtype))
+    stack = _stack(g, dtype)
     values = stack * g.channels  # of a pixel
     tall, low = _tiles(g.KW * values)
     slots, parts = _chunks(g, dtype)
@@ -177,11 +182,29 @@ def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
     )  # fmt: skip
 
 
+@remembered
 def _chunks(g: Geometry, dtype: np.dtype) -> tuple[int, int]:
-    """Return into how many slots the pixels are cut, and into how many parts the vectors."""
-    slots = max(min(SLOTS, g.N * g.OH, g.pixels // SLOT_PIXELS), 1)
-    slots = 1 << (slots.bit_length() - 1)  # a number that divides among the threads
-    return slots, min(g.groups * whole_vectors(g.filters, dtype), chunks_of(SLOTS, slots))
+    """Return into how many slots the pixels are cut, and into how many parts the vectors.
+
+    Parts copy the same pixels, slots have to be added: few pixels of a small weight have more slots
+    than their number asks for.
+    """
+    vectors, stack = g.groups * whole_vectors(g.filters, dtype), _stack(g, dtype)
+    sums = vectors * g.KH // stack * sum(_tiles(stack * g.KW * g.channels)) * TALL
+
+    def parts(slots: int) -> int:
+        return min(vectors, chunks_of(SLOTS, slots))
+
+    def cost(slots: int) -> int:
+        pixel = _cost(g, stack, parts(slots), dtype)
+        return shared(g.groups * g.pixels * pixel, slots * parts(slots)) + ADDING * slots * sums
+
+    most = min(SLOTS, g.N * g.OH)
+    least = max(min(most, g.pixels // SLOT_PIXELS), 1)
+    # A number that divides among the threads.
+    some = [1 << i for i in range(most.bit_length()) if least < 2 << i]
+    slots = min(some, key=cost)
+    return slots, parts(slots)
 
 
 @kernel

@@ -136,6 +136,7 @@ CASES = {
     "stacked rows, dilated": ((3, 1, 12, 19), (70, 1, 3, 3), (1, 2), (1, 1, 1, 1), (2, 3), 1),
     "stacked, over padding": ((3, 1, 2, 19), (64, 1, 5, 3), (1, 1), (4, 4, 1, 1), (1, 1), 1),
     "a column of one channel": ((3, 1, 19, 1), (64, 1, 5, 3), (1, 1), (2, 2, 1, 1), (1, 1), 1),
+    "narrow images": ((14, 1, 57, 3), (100, 1, 3, 3), (2, 2), (0, 0, 1, 1), (1, 1), 1),
     "one tap, dilated": ((3, 33, 5, 7), (40, 33, 1, 1), (1, 1), (0, 0, 0, 0), (1, 2), 1),
     "one output": ((3, 5, 8, 5), (37, 5, 3, 3), (2, 2), (0, 0, 0, 0), (3, 2), 1),
     "one row of outputs": ((17, 5, 3, 9), (20, 5, 3, 3), (1, 1), (0, 0, 1, 0), (1, 1), 1),
@@ -302,7 +303,7 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
         "many filters in groups", "pixels unseen in groups", "narrow and depthwise",
         "dilated, one phase", "few filters", "few channels of many filters",
         "blocks over channels of groups", "depthwise, one tap", "few channels, pixels unseen",
-        "few pixels that overlap",
+        "few pixels that overlap", "narrow images",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -481,6 +482,17 @@ def test_strips_of_narrow_images_follow_columns(name, columns):
     phase = Phase(g, Places(0, g.OH * g.OW * g.F, g.OW * g.F, g.F), taps)
     looked_at, _ = conv_lanes._looked_at(phase, np.dtype("f4"))
     assert (looked_at.g.OH == g.OW != g.OH) == columns
+
+
+@pytest.mark.skipif(lanes(np.float32) < 16, reason="shorter vectors are more")
+@pytest.mark.parametrize(
+    ("name", "chunks"),
+    [("narrow images", (16, 1)), ("many filters in groups", (2, 8))],  # a part for each group
+)
+def test_few_pixels_have_slots_where_parts_would_copy_more(name, chunks):
+    x_shape, weight_shape, *settings = CASES[name]
+    g = seeing(geometry(x_shape, weight_shape, *settings))[0]
+    assert conv_weight_rows._chunks(g, np.dtype("f4")) == chunks
 
 
 @pytest.mark.parametrize(
