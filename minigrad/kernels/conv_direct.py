@@ -50,7 +50,7 @@ from minigrad.kernels._simd import (
     tile_zeros,
 )
 from minigrad.kernels._simd_slide import tile_prefetch
-from minigrad.kernels.conv_finish import Other, begin, finish_apart
+from minigrad.kernels.conv_finish import Other, begin, finish_apart, flat_or_none
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import Packing, pack_weight, packing_of
 from minigrad.kernels.conv_phases import (
@@ -94,8 +94,8 @@ CHUNK_BYTES, UNCOPIED_BYTES = 256 * 1024, 24 * 1024
 # Fewer pixels than this do not pay for reading weights from memory.
 LEAST_PIXELS = 196
 
-# Weights that the second cache holds beside what is multiplied with them.
-NEAR_BYTES = 512 * 1024
+# Weights that the first and the second cache hold beside what is multiplied with them.
+FIRST_BYTES, NEAR_BYTES = 16 * 1024, 512 * 1024
 
 # Values that are summed between two times of asking for lines: few enough for the ways to memory.
 STRETCH = 16
@@ -150,7 +150,7 @@ def conv2d_grad_input(
         return conv_few.grad_input(job.few, grad_out, weight, other, mask)
     if job.dots:
         if job.untapped:
-            begin(job.nothing, flat_channels_last(grad_x))
+            begin(flat_or_none(None, grad_out.dtype), flat_channels_last(grad_x))
         conv_dot.convolve(job.dots, grad_out, weight, None, grad_x)
         return finish_apart(grad_x, other, False, mask)
     _convolve(job, grad_out, weight, True, None, grad_x, other, False, mask)
@@ -173,7 +173,6 @@ class Job:
     padded: tuple[int, ...]  # rows of a copy of x for all chunks and their size, if there is one
     packing: Packing
     biases: np.ndarray  # zeros, filled up to whole vectors
-    nothing: np.ndarray  # stands for no other array
 
 
 @remembered
@@ -226,7 +225,6 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
         in_lanes = conv_lanes.job_of(tapped, square, transposed, dtype)
     elif conv_dot.serves(tapped, dtype):
         dots = conv_dot.job_of(tapped, square, transposed)
-    zeros = np.zeros(whole.groups * vectors * lanes(dtype), dtype)
     return Job(
         shape=shape,
         groups=whole.groups,
@@ -239,8 +237,7 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
         tasks=numbers_of(tasks),
         padded=padded,
         packing=packing,
-        biases=zeros,
-        nothing=zeros[:0],
+        biases=np.zeros(whole.groups * vectors * lanes(dtype), dtype),
     )
 
 
@@ -264,7 +261,7 @@ def _convolve(
 ) -> None:
     """Write the convolution of x to out, and finish it."""
     values, results = flat_channels_last(x), flat_channels_last(out)
-    added = job.nothing if other is None else flat_channels_last(other)
+    added = flat_or_none(other, x.dtype)
     if job.in_lanes and job.untapped:
         begin(added, results)
     if job.in_lanes:  # without a mask: conv.py has applied it where there are groups
@@ -320,8 +317,9 @@ def _plan(g: Geometry, window: Window, itemsize: int, phases: int = 1) -> Plan:
     if not window.copied:
         pixels = max(UNCOPIED_BYTES // max(g.channels * itemsize, 1), LEAST_PIXELS)
     tiles = strips_in(vectors, wide)
-    # Rather chunks over the filters than chunks of few pixels that all read all weights.
-    fair = min(LEAST_PIXELS // height, chunks_of(strips, chunks_of(CHUNKS, max(tiles, 1))))
+    # Rather chunks over the filters than chunks of few pixels that all read many weights.
+    few = LEAST_PIXELS // height if vectors * g.depth * VECTOR_BITS // 8 > FIRST_BYTES else 0
+    fair = min(few, chunks_of(strips, chunks_of(CHUNKS, max(tiles, 1))))
     block = min(pixels // height, max(chunks_of(strips, CHUNKS), fair))
     if window.copied:  # whole rows, for a row that two chunks share is copied twice
         block = chunks_of(block, max(row_strips, 1)) * row_strips

@@ -533,6 +533,15 @@ def test_few_pixels_are_products_of_matrices(name, few, algorithm):
     assert conv_few.serves(geometry(x_shape, weight_shape, *settings)) == few
 
 
+@pytest.mark.parametrize(("channels", "whole"), [(1, True), (64, False)])
+def test_only_chunks_with_few_weights_have_few_pixels(channels, whole):
+    shapes = (14, channels, 57, 3), (100, channels, 3, 3)
+    g = geometry(*shapes, (2, 2), (0, 0, 1, 1), (1, 1), 1)
+    plan = conv_direct._plan(g, window_of(g), 4)
+    assert (plan.parts == 1) == whole
+    assert (plan.block * plan.height < conv_direct.LEAST_PIXELS // 2) == whole
+
+
 @pytest.mark.parametrize(
     ("name", "few"),
     [
