@@ -13,10 +13,12 @@ a row is: columns are rows of an image that lies otherwise in memory.
 
 import math
 
+from minigrad.kernels._layout import remembered
 from minigrad.kernels.conv_geometry import Geometry
 from minigrad.kernels.conv_window import Places
 
 
+@remembered
 def thinned(g: Geometry) -> tuple[Geometry, Places]:
     """Leave out pixels that no tap sees; return where in x those that are left lie."""
     down, h, stride_h, dilation_h = _steps(g.OH, g.KH, g.stride_h, g.dilation_h, g.top)

@@ -201,7 +201,7 @@ def _chunks(g: Geometry, dtype: np.dtype) -> tuple[int, int]:
 
     most = min(SLOTS, g.N * g.OH)
     least = max(min(most, g.pixels // SLOT_PIXELS), 1)
-    # A number that divides among the threads.
+    # Powers of two divide among the threads: these begin with the greatest one up to the least.
     some = [1 << i for i in range(most.bit_length()) if least < 2 << i]
     slots = min(some, key=cost)
     return slots, parts(slots)

@@ -102,7 +102,7 @@ OWNERS = [sum_made, sum_aligned, sum_chosen, sum_of_sums, sum_flat, sum_handed, 
 
 @pytest.fixture
 def counted():
-    """Whether as many arrays were freed as made since the last time it was asked."""
+    """How many arrays were made and freed since the last time it was asked."""
     was = _nrt_python.memsys_stats_enabled()
     _nrt_python.memsys_enable_stats()
     before = [rtsys.get_allocation_stats()]

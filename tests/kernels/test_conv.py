@@ -484,7 +484,9 @@ def test_strips_of_narrow_images_follow_columns(name, columns):
     assert (looked_at.g.OH == g.OW != g.OH) == columns
 
 
-@pytest.mark.skipif(lanes(np.float32) < 16, reason="shorter vectors are more")
+@pytest.mark.skipif(
+    lanes(np.float32) < 16, reason="which plan is best differs; values are tested at any width"
+)
 @pytest.mark.parametrize(
     ("name", "chunks"),
     [("narrow images", (16, 1)), ("many filters in groups", (2, 8))],  # a part for each group
@@ -506,7 +508,9 @@ def test_few_pixels_have_slots_where_parts_would_copy_more(name, chunks):
         ("whole vectors", False),
     ],
 )
-@pytest.mark.skipif(lanes(np.float32) < 16, reason="shorter vectors are filled otherwise")
+@pytest.mark.skipif(
+    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
+)
 def test_blocks_hang_over_channels_where_that_takes_less(name, over):
     x_shape, weight_shape, *settings = CASES[name]
     g = seeing(geometry(x_shape, weight_shape, *settings))[0]
