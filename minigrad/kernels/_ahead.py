@@ -29,6 +29,7 @@ __all__ = [
     "emit_prefetch",
     "next_lines",
     "plan_ahead",
+    "plan_columns",
     "prefetch",
     "prefetch_lines",
     "prefetch_write",
@@ -42,8 +43,11 @@ LINE_BYTES = 64
 # The caches to bring a line to, as LLVM numbers them.
 FIRST_CACHE, SECOND_CACHE = 3, 2
 
-# Where in its array ``ahead`` keeps two runs of lines: the address of the first, and how many.
-FIRST, LINES, THEN, THEN_LINES, AHEAD = range(5)
+# Where in its array ``ahead`` keeps two blocks of lines. Of each: the address of the first line of
+# a column, the lines that are left of it, how many a column has, the columns that are left, and the
+# bytes down to the next line.
+FIRST, LEFT, LINES, COLUMNS, DOWN, BLOCK = range(6)
+AHEAD = 2 * BLOCK
 
 
 def emit_prefetch(builder: ir.IRBuilder, pointer: ir.Value, to_write: bool, cache: int) -> None:
@@ -92,24 +96,46 @@ if config.DISABLE_JIT:  # there is no cache to speak of
 @body
 def plan_ahead(ahead, array, first, stop):
     """Ask for the values of an array from ``first`` up to ``stop``, after what is asked for."""
-    address = np.intp(array.ctypes.data) + first * array.itemsize
-    lines = -(-max(stop - first, 0) * array.itemsize // LINE_BYTES)
-    ahead[FIRST], ahead[THEN] = ahead[THEN], address
-    ahead[LINES], ahead[THEN_LINES] = ahead[THEN_LINES], lines
+    lines = chunks_of(max(stop - first, 0) * array.itemsize, LINE_BYTES)
+    _plan_block(ahead, array, first, lines, min(lines, 1), LINE_BYTES)
+
+
+@body
+def plan_columns(ahead, array, first, row, values, rows):
+    """Ask for some values of each row, from ``first`` on, line below line.
+
+    A row begins ``row`` values after the last one.
+    """
+    columns = chunks_of(values * array.itemsize, LINE_BYTES) if rows > 0 else 0
+    _plan_block(ahead, array, first, rows, columns, row * array.itemsize)
+
+
+@body
+def _plan_block(ahead, array, first, lines, columns, down):
+    """Ask for a block of lines, after what is asked for."""
+    for i in range(BLOCK):
+        ahead[i] = ahead[BLOCK + i]
+    ahead[BLOCK + FIRST] = np.intp(array.ctypes.data) + first * array.itemsize
+    ahead[BLOCK + LEFT] = ahead[BLOCK + LINES] = lines
+    ahead[BLOCK + COLUMNS], ahead[BLOCK + DOWN] = columns, down
 
 
 @body
 def next_lines(ahead, count):
     """Take so many lines: return the address of the first, and the step from line to line."""
-    if ahead[LINES] <= 0:
-        ahead[FIRST], ahead[LINES] = ahead[THEN], ahead[THEN_LINES]
-        ahead[THEN_LINES] = 0
-    if ahead[LINES] <= 0:  # all is asked for: ask for what is surely there, which costs nothing
+    if ahead[COLUMNS] <= 0:
+        for i in range(BLOCK):
+            ahead[i] = ahead[BLOCK + i]
+        ahead[BLOCK + COLUMNS] = 0
+    if ahead[COLUMNS] <= 0:  # all is asked for: ask for what is surely there, which costs nothing
         return np.intp(ahead.ctypes.data), np.intp(0)
-    line = ahead[FIRST]
-    ahead[FIRST] += count * LINE_BYTES
-    ahead[LINES] -= count
-    return line, np.intp(LINE_BYTES)
+    line = ahead[FIRST] + (ahead[LINES] - ahead[LEFT]) * ahead[DOWN]
+    ahead[LEFT] -= count
+    if ahead[LEFT] <= 0:
+        ahead[LEFT] = ahead[LINES]
+        ahead[FIRST] += LINE_BYTES
+        ahead[COLUMNS] -= 1
+    return line, ahead[DOWN]
 
 
 def spread_lines(nbytes: int, times: int) -> tuple[int, int]:

@@ -13,8 +13,9 @@ tap (kh, kw) sees in channel c. Each pixel adds an outer product to the gradient
 
 Channels come in *blocks* of one vector, if they can be cut so: what a tap sees of a block is one
 vector of the window (see ``conv_window.py``), and taps side by side are neighbours in the cache.
-A filter of one tap takes several vectors to a block; where pixels lie far apart, the vectors of a
-tile are *packed* before it needs them. Where channels do not fill vectors, the last block hangs
+A filter of one tap takes several vectors to a block (without groups and padding, all of it is a
+product of matrices: see ``conv_point_weight.py``); where pixels lie far apart, the vectors of a tile
+are *packed* before it needs them. Where channels do not fill vectors, the last block hangs
 over them, or the values under all taps are copied side by side into a *patch* for each pixel::
 
     3 channels, 3 x 3 taps:    |a a a b b b c c c d d d e e e f|f f g g g h h h i i i - - - - -|
@@ -37,7 +38,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import _pool, conv_few, conv_lanes_weight, conv_scale, conv_weight_rows
+from minigrad.kernels import (
+    _pool,
+    conv_few,
+    conv_lanes_weight,
+    conv_point_weight,
+    conv_scale,
+    conv_weight_rows,
+)
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last
@@ -106,6 +114,9 @@ def _write_grad_weight(
     """Choose the loop, and write the gradient."""
     if conv_scale.serves(g):
         conv_scale.write_grad_weight(grad_out, x, g, taps, grad_weight)
+        return
+    if taps.square == 1 and conv_point_weight.serves(g, x.dtype):
+        conv_point_weight.write_grad_weight(grad_out, x, g, grad_weight)
         return
     if conv_lanes_weight.serves(g, x.dtype):
         conv_lanes_weight.write_grad_weight(grad_out, x, g, taps, grad_weight)

@@ -14,6 +14,7 @@ from minigrad.kernels import (
     conv_im2col,
     conv_lanes,
     conv_lanes_weight,
+    conv_point_weight,
     conv_weight_plan,
     conv_weight_rows,
     winograd,
@@ -148,6 +149,17 @@ CASES = {
     "a column into padding": ((5, 32, 3, 1), (7, 32, 1, 1), (2, 1), (0, 3, 0, 0), (1, 1), 1),
     "one output over padding": ((15, 5, 3, 2), (6, 5, 4, 4), (1, 1), (1, 0, 1, 1), (1, 1), 1),
     "a single tap, few pixels": ((2, 33, 5, 3), (19, 33, 1, 1), (3, 2), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, slots": ((3, 80, 29, 23), (19, 80, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, a stride": ((2, 64, 47, 30), (37, 64, 1, 1), (2, 3), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, vectors in part": (
+        (1, 121, 13, 17),
+        (95, 121, 1, 1),
+        (1, 1),
+        (0, 0, 0, 0),
+        (1, 1),
+        1,
+    ),
+    "one tap, parts of strips": ((2, 288, 9, 14), (40, 288, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "empty batch": ((0, 3, 5, 4), (2, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "no room for the kernel": ((2, 3, 2, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "no channels": ((2, 0, 5, 4), (3, 0, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -535,6 +547,27 @@ def test_blocks_hang_over_channels_where_that_takes_less(name, over):
 def test_few_pixels_are_products_of_matrices(name, few, algorithm):
     x_shape, weight_shape, *settings = CASES[name]
     assert conv_few.serves(geometry(x_shape, weight_shape, *settings)) == few
+
+
+@pytest.mark.skipif(
+    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
+)
+@pytest.mark.parametrize(
+    ("name", "packed"),
+    [
+        ("one tap, slots", True),
+        ("one tap, a stride", True),
+        ("one tap, vectors in part", True),
+        ("pointwise", False),  # vectors of nine filters, and nothing is packed
+        ("a stride into padding", False),
+        ("a vector for few, unseen", False),  # in groups
+        ("whole vectors", False),  # nine taps
+    ],
+)
+def test_weights_of_one_tap_are_products_of_panels(name, packed):
+    x_shape, weight_shape, *settings = CASES[name]
+    g = seeing(geometry(x_shape, weight_shape, *settings))[0]
+    assert conv_point_weight.serves(g, np.dtype("f4")) == packed
 
 
 @pytest.mark.parametrize(("channels", "whole"), [(1, True), (64, False)])

@@ -48,6 +48,7 @@ def run():
     kernels.sgd_step(params, grads, velocities, 0.1, 0.9, 0.0, 1e-4, True)
     kernels.adam_step(params, grads, velocities, squares, None, 3, 0.1, 0.9, 0.99, 1e-8, 0, False)
     kernels.rmsprop_step(params, grads, squares, None, velocities, 0.1, 0.9, 1e-8, 0.0, 0.9)
+    many = draw(rng, 2, 41, 27, 32).transpose(0, 3, 1, 2)  # a slot of sums for each image
     wide = draw(rng, 2, 90, 70, 17).transpose(0, 3, 1, 2)  # each image in several parts
     taps = window_taps(13, 7, 3, 2, 1, 1), window_taps(11, 6, 3, 2, 1, 1)
     table = np.arange(1, 43, dtype=np.float32).reshape(7, 6)
@@ -64,6 +65,7 @@ def run():
         z, kernels.conv2d_grad_input(z, filters, x.shape, *conv),
         kernels.conv2d_forward(x, filters[:2], None, *conv),  # sums along channels
         kernels.conv2d_grad_weight(z, x, filters.shape, *conv), kernels.conv2d_grad_bias(z),
+        kernels.conv2d_grad_weight(many, many, (32, 32, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
         losses, p, kernels.softmax_cross_entropy_backward(losses, p, labels, base, hit),
         kernels.softmax_forward(logits), kernels.softmax_backward(logits, p),
         kernels.log_softmax_forward(logits), kernels.log_softmax_backward(p, logits),
