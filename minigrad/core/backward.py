@@ -218,8 +218,9 @@ def _unshared(total: _Sum) -> bool:
         if sys.getrefcount(array.base) > _HELD_ONCE:
             return False
         array = array.base
-        if not isinstance(array, np.ndarray):
-            return getattr(array, "lent_once", False)  # memory from elsewhere: its lender knows
+        lent_once = getattr(array, "lent_once", False)
+        if lent_once or not isinstance(array, np.ndarray):
+            return lent_once  # memory from elsewhere: its lender knows
         if array.size > total.value.size:
             return False
     return True

@@ -12,8 +12,6 @@ import bisect
 import mmap
 from typing import NamedTuple
 
-import numpy as np
-
 __all__ = ["PAGE", "Arena", "Piece"]
 
 PAGE = mmap.PAGESIZE
@@ -42,10 +40,9 @@ class Arena:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._pages = mmap.mmap(-1, size, **_PRIVATE)
+        self.pages = mmap.mmap(-1, size, **_PRIVATE)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._pages.madvise(mmap.MADV_HUGEPAGE)  # pages of 2 MB: 500 times fewer first touches
-        self.address, _ = np.frombuffer(self._pages, np.uint8).__array_interface__["data"]
+            self.pages.madvise(mmap.MADV_HUGEPAGE)  # pages of 2 MB: 500 times fewer first touches
         self._free = [_Span(0, size, 0)]
 
     def take(self, size: int) -> "Piece | None":
@@ -91,7 +88,7 @@ class Arena:
         if hasattr(mmap, "MADV_DONTNEED"):
             for at, span in enumerate(self._free):
                 if span.touched:
-                    self._pages.madvise(mmap.MADV_DONTNEED, span.start, span.room)
+                    self.pages.madvise(mmap.MADV_DONTNEED, span.start, span.room)
                     self._free[at] = span._replace(touched=0)
                     released += span.touched
         return released

@@ -69,6 +69,20 @@ def test_memory_that_somebody_still_views_is_not_handed_out(pool, look):
     assert pool.idle_bytes() > 0
 
 
+def test_a_part_or_a_copy_of_lent_memory_gives_nothing_back(pool):
+    x = pool.empty(LARGE, FLOAT)
+    x[:] = 1
+    part, copied = x.base[8:], x.base.copy()
+    del x, copied
+    gc.collect()
+    other = pool.empty(LARGE, FLOAT)
+    assert not np.shares_memory(part, other)
+    assert pool.idle_bytes() == 0
+    del part
+    gc.collect()
+    assert pool.idle_bytes() == 64 * 5 * 1024 * 4
+
+
 def test_small_and_empty_arrays_are_left_to_numpy(pool):
     for shape in (0, 5), (), (3, 4):
         assert pool.empty(shape, FLOAT).shape == shape
