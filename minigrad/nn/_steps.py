@@ -1,10 +1,11 @@
 """Rows of layers as one operation: the residual unit, and what ends in a relu outside of it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from minigrad.core.mode import state
 from minigrad.core.tensor import Tensor
+from minigrad.nn import _changes
 from minigrad.nn.activation import ReLU
 from minigrad.nn.container import Sequential
 from minigrad.nn.conv import Conv2d
@@ -15,7 +16,7 @@ from minigrad.nn.norm import BatchNorm2d
 from minigrad.nn.residual import ZeroPad
 from minigrad.ops.conv_relu import conv2d_relu
 from minigrad.ops.norm_relu import batch_norm_relu
-from minigrad.ops.residual import residual
+from minigrad.ops.residual import Unit, run_unit, unit_of
 from minigrad.ops.steps import (
     Step,
     conv_step,
@@ -25,18 +26,25 @@ from minigrad.ops.steps import (
     zero_pad_steps,
 )
 
-__all__ = ["conv_norm_relu", "fused_unit", "norm_relu", "run_as_one"]
+__all__ = ["Fused", "Rows", "conv_norm_relu", "fused", "norm_relu", "run_fused"]
+
+# The layers of the convolution path, of the identity path, and behind the sum.
+Rows = tuple[tuple[Module, ...], tuple[Module, ...], tuple[Module, ...]]
 
 _KINDS = (Conv2d, BatchNorm2d, ReLU, ZeroPad, DropPath, Sequential, Identity)
 
 
-def run_as_one(layers: Iterable[Module]) -> bool:
+def _run_as_one(layers: Iterable[Module]) -> bool:
     """Whether nobody can tell one operation from these layers called one by one.
 
     That needs layers of these very classes, for a subclass may do anything; no hooks on them; and
     nobody who is looking for the first layer with a NaN.
     """
-    return not state.anomaly and all(
+    return not state.anomaly and _plain(layers)
+
+
+def _plain(layers: Iterable[Module]) -> bool:
+    return all(
         type(layer) in _KINDS and "forward" not in vars(layer) and not layer.has_hooks
         for layer in _with_inner(layers)
     )
@@ -52,7 +60,7 @@ def _with_inner(layers: Iterable[Module]) -> Iterator[Module]:
 
 def norm_relu(norm: Module, relu: Module, x: Any, fused: bool) -> Tensor:
     """``relu(norm(x))``, as one operation where it can be and is to be."""
-    known = isinstance(relu, ReLU) and run_as_one((norm, relu))
+    known = isinstance(relu, ReLU) and _run_as_one((norm, relu))
     if fused and known and isinstance(norm, BatchNorm2d):
         y = batch_norm_relu(x, norm.weight, norm.bias, **norm.settings())
         norm.count_batch()
@@ -63,7 +71,7 @@ def norm_relu(norm: Module, relu: Module, x: Any, fused: bool) -> Tensor:
 def conv_norm_relu(conv: Module, norm: Module, relu: Module, x: Any, fused: bool) -> Tensor:
     """``relu(norm(conv(x)))``, with two of them as one operation where it can be and is to be."""
     folded = isinstance(norm, Identity) and isinstance(relu, ReLU)
-    if fused and folded and isinstance(conv, Conv2d) and run_as_one((conv, norm, relu)):
+    if fused and folded and isinstance(conv, Conv2d) and _run_as_one((conv, norm, relu)):
         return conv2d_relu(x, conv.weight, conv.bias, *_settings(conv))
     return norm_relu(norm, relu, conv(x), fused)
 
@@ -72,17 +80,39 @@ def _settings(conv: Conv2d) -> tuple[Any, ...]:
     return conv.stride, conv.padding, conv.dilation, conv.groups, conv.algorithm
 
 
-def fused_unit(
-    x: Any,
-    conv_path: Sequence[Module],
-    identity_path: Sequence[Module],
-    activation: Sequence[Module],
-) -> Tensor:
-    """One residual unit as one operation, its paths given by layers that have steps."""
-    y = residual(x, _steps(conv_path), _steps(identity_path), _steps(activation))
-    for layer in _with_inner((*conv_path, *identity_path)):
-        if isinstance(layer, BatchNorm2d):
-            layer.count_batch()
+class Fused(NamedTuple):
+    """The rows of a residual unit as one operation.
+
+    To look at all its layers takes longer than to run the operation, so it is kept for the next
+    call.
+    """
+
+    mark: object  # of the time when it was made; None if it serves a single call
+    rows: Rows
+    unit: Unit | None  # None if somebody could tell it from layers called one by one
+    norms: tuple[BatchNorm2d, ...]
+
+
+def fused(rows: Rows, known: Fused | None) -> Fused:
+    """Make one operation of the layers of a unit; the one known already, if nothing has changed."""
+    mark = _changes.mark()
+    if known is not None and known.mark is mark and known.rows == rows:
+        return known
+    conv_path, identity_path, activation = rows
+    layers = tuple(_with_inner((*conv_path, *identity_path, *activation)))
+    norms = tuple([layer for layer in layers if isinstance(layer, BatchNorm2d)])
+    unit = None
+    if _plain(layers):
+        unit = unit_of(_steps(conv_path), _steps(identity_path), _steps(activation))
+    averaging = any(norm.momentum is None for norm in norms)  # then each batch has its own weight
+    return Fused(None if averaging else mark, rows, unit, norms)
+
+
+def run_fused(x: Any, unit: Unit, norms: Iterable[BatchNorm2d]) -> Tensor:
+    """Run a residual unit as one operation."""
+    y = run_unit(x, unit)
+    for norm in norms:
+        norm.count_batch()
     return y
 
 

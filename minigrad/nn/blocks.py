@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigrad.core.errors import ArgumentError
+from minigrad.core.mode import state
 from minigrad.core.tensor import Tensor
 from minigrad.nn import init
-from minigrad.nn._steps import fused_unit, run_as_one
+from minigrad.nn._steps import Fused, Rows, fused, run_fused
 from minigrad.nn.activation import ReLU
 from minigrad.nn.container import Sequential
 from minigrad.nn.conv import Conv2d
@@ -29,6 +30,7 @@ class _Block(ResidualUnit):
     expansion = 1  # channels out, as a multiple of ``channels``
     downsample: Module | None
     fused: bool
+    _one: Fused | None = None
 
     def _finish(
         self,
@@ -69,13 +71,18 @@ class _Block(ResidualUnit):
         return _run(self.last_activation, x)
 
     def forward(self, x: Any) -> Tensor:
-        dropped = () if self.drop_path is None else (self.drop_path,)
-        conv_path = (*self.conv_layers, *dropped)
-        identity_path, activation = self.identity_layers, self.last_activation
-        rows = (*conv_path, *identity_path, *activation)
-        if self.fused and self._runs_its_rows() and run_as_one(rows):
-            return fused_unit(x, conv_path, identity_path, activation)
+        if self.fused and self._runs_its_rows() and not state.anomaly:
+            dropped = () if self.drop_path is None else (self.drop_path,)
+            conv_path = (*self.conv_layers, *dropped)
+            rows: Rows = conv_path, self.identity_layers, self.last_activation
+            one = self.__dict__["_one"] = fused(rows, self._one)
+            if one.unit is not None:
+                return run_fused(x, one.unit, one.norms)
         return super().forward(x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what follows from the rest, for copies and pickles."""
+        return {name: value for name, value in self.__dict__.items() if name != "_one"}
 
     def _runs_its_rows(self) -> bool:
         """Whether nobody has given this unit, or its class, paths that do something else."""

@@ -8,6 +8,7 @@ import numpy as np
 from minigrad.core.errors import DTypeError, GraphError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
+from minigrad.nn._changes import change
 
 if TYPE_CHECKING:
     from minigrad.nn.module import Module
@@ -22,12 +23,14 @@ class Handle:
         self._hooks = hooks
         self._hook: Callable[..., Any] | None = hook
         hooks.append(hook)
+        change()
 
     def remove(self) -> None:
         """Take the hook away; a second call does nothing."""
         if self._hook is not None:
             self._hooks.remove(self._hook)
             self._hook = None
+            change()
 
     __call__ = remove
 

@@ -14,6 +14,7 @@ from minigrad.core.dtypes import is_differentiable
 from minigrad.core.errors import ArgumentError, DTypeError, MinigradError
 from minigrad.core.mode import state
 from minigrad.core.tensor import Tensor
+from minigrad.nn._changes import change
 from minigrad.nn.hooks import Handle, Hooks
 from minigrad.nn.parameter import Parameter
 from minigrad.nn.state import LoadReport, load_state
@@ -112,11 +113,14 @@ class Module:
         if isinstance(value, Module) or isinstance(before, Module):
             _registrations += 1
         object.__setattr__(self, name, value)
+        if value is not before or value is None:
+            change()
 
     def __delattr__(self, name: str) -> None:
         global _registrations
         _registrations += 1
         object.__delattr__(self, name)
+        change()
         if name in self._buffers:
             self._buffers = {k: v for k, v in self._buffers.items() if k != name}
 
@@ -358,6 +362,7 @@ class Module:
                     value.grad = None
                 elif name in module._buffers and value is not None and value.dtype.kind == "f":
                     module.__dict__[name] = value.astype(dtype, copy=False)
+        change()
         return self
 
     def double(self) -> Self:

@@ -6,7 +6,7 @@ backward can be read from top to bottom: :meth:`ResidualUnit.backward` and its f
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,9 +37,12 @@ from minigrad.ops.stopped import Stopped, stopped
 
 __all__ = [
     "ResidualUnit",
+    "Unit",
     "convolution_path_backward",
     "identity_path_backward",
     "residual",
+    "run_unit",
+    "unit_of",
 ]
 
 
@@ -276,6 +279,36 @@ class ResidualUnit(Function):
         return grad_x, *conv_grads, *identity_grads
 
 
+class Unit(NamedTuple):
+    """What :class:`ResidualUnit` takes besides x."""
+
+    parameters: tuple[Any, ...]
+    paths: dict[str, tuple[Step, ...]]
+
+
+def unit_of(
+    conv_path: Iterable[Step], identity_path: Iterable[Step], activation: Iterable[Step]
+) -> Unit:
+    """Check the paths of a unit, and join the layers that are faster as one."""
+    paths = [tuple(conv_path), tuple(identity_path), tuple(activation)]
+    for step in (step for path in paths for step in path):
+        if not isinstance(step, Step):
+            raise ArgumentError(
+                f"residual: a path is a list of steps, got {type(step).__name__} in it. Make each "
+                f"layer with conv_step, norm_step, relu_step, drop_path_step or zero_pad_steps."
+            )
+    parameters = tuple([p for path in paths[:2] for step in path for p in step.parameters])
+    names = "conv_path", "identity_path", "activation"
+    joint = joined(paths[0]), joined(paths[1]), paths[2]
+    return Unit(parameters, dict(zip(names, joint, strict=True)))
+
+
+def run_unit(x: Any, unit: Unit) -> Tensor:
+    """Run a unit on x."""
+    check_images("residual", x)
+    return ResidualUnit.apply(x, *unit.parameters, **unit.paths)
+
+
 def _units(rng: np.random.Generator) -> list[Sample]:
     x = rng.standard_normal((2, 3, 5, 7))
 
@@ -390,19 +423,4 @@ def residual(
     >>> x.grad
     array([[[[1., 2., 3.]]]])
     """
-    check_images("residual", x)
-    paths = [tuple(conv_path), tuple(identity_path), tuple(activation)]
-    for step in (step for path in paths for step in path):
-        if not isinstance(step, Step):
-            raise ArgumentError(
-                f"residual: a path is a list of steps, got {type(step).__name__} in it. Make each "
-                f"layer with conv_step, norm_step, relu_step, drop_path_step or zero_pad_steps."
-            )
-    parameters = [p for path in paths[:2] for step in path for p in step.parameters]
-    return ResidualUnit.apply(
-        x,
-        *parameters,
-        conv_path=joined(paths[0]),
-        identity_path=joined(paths[1]),
-        activation=paths[2],
-    )
+    return run_unit(x, unit_of(conv_path, identity_path, activation))

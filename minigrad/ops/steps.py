@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.core.function import Function
+from minigrad.core.mode import state
 from minigrad.ops.activation import ReLU
 from minigrad.ops.conv import Conv2d, conv_options
 from minigrad.ops.conv_relu import ConvReLU
@@ -30,6 +31,32 @@ def _given(x: Any, settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+class _Checked:
+    """Settings, which are checked again only where inputs of another shape or dtype arrive.
+
+    To check them takes longer than most of what is between two kernels.
+    """
+
+    def __init__(self, options: Callable[..., dict[str, Any]]) -> None:
+        self._options = options
+        self._last: tuple[Any, dict[str, Any]] = None, {}
+
+    def __call__(self, *inputs: Any) -> dict[str, Any]:
+        if state.complex_allowed:  # what is allowed there is not so elsewhere
+            return self._options(*inputs)
+        kinds = [
+            (type(value), value.shape, value.dtype)
+            if isinstance(value, np.ndarray)
+            else type(value)
+            for value in inputs
+        ]
+        known, settings = self._last
+        if kinds != known:
+            settings = self._options(*inputs)
+            self._last = kinds, settings
+        return settings
+
+
 class Step(NamedTuple):
     """One layer of a path.
 
@@ -41,7 +68,7 @@ class Step(NamedTuple):
         Its inputs besides the one that comes down the path.
     options : callable
         From that input and the parameters, as they arrive, to the operation's settings, checked.
-        A function of a module, maybe with some arguments filled in, so that it can be pickled.
+        Made of functions of a module and arguments of theirs, so that it can be pickled.
     """
 
     function: type[Function]
@@ -58,7 +85,7 @@ def conv_step(
         conv_options, stride=stride, padding=padding, dilation=dilation, groups=groups,
         algorithm=algorithm,
     )  # fmt: skip
-    return Step(Conv2d, (weight, bias), options)
+    return Step(Conv2d, (weight, bias), _Checked(options))
 
 
 def norm_step(
@@ -75,7 +102,7 @@ def norm_step(
         _norm_settings, running_mean=running_mean, running_var=running_var, training=training,
         momentum=momentum, eps=eps,
     )  # fmt: skip
-    return Step(BatchNorm, (weight, bias), options)
+    return Step(BatchNorm, (weight, bias), _Checked(options))
 
 
 def _norm_settings(

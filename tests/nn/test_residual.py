@@ -1,6 +1,7 @@
 """Residual units: composed, fused and complex-step derivatives agree; shares are announced."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import minigrad as mg
 from minigrad import kernels, nn, ops
 from minigrad.check.numeric import complex_step_gradients
 from minigrad.core import events
-from minigrad.core.errors import ArgumentError, GraphError
+from minigrad.core.errors import ArgumentError, GraphError, ShapeError
 from minigrad.core.mode import complex_step
 from minigrad.kernels import conv_choice
 
@@ -254,6 +255,91 @@ def test_a_fused_unit_runs_layers_it_does_not_know_one_by_one(change):
     fused, composed = (unit(mg.Tensor(image(unit))).data for unit in units)
     np.testing.assert_array_equal(fused, composed)
     assert np.abs(fused - plain).max() > 0.1
+
+
+def new_weight(unit):
+    unit.conv1.weight = nn.Parameter(unit.conv1.weight.data[:, ::-1].copy())
+
+
+def new_values(unit):
+    unit.conv1.weight.data = unit.conv1.weight.data[:, ::-1].copy()
+
+
+def new_statistics(unit):
+    unit.bn1.running_mean = unit.bn1.running_mean + 1
+
+
+def plain_average(unit):
+    for norm in unit.bn1, unit.bn2:
+        norm.momentum = None
+
+
+def new_eps(unit):
+    unit.bn2.eps = 4.0
+
+
+def no_bias(unit):
+    unit.bn1.bias.data[...] = 1
+    del unit.bn1.bias
+    unit.bn1.bias = None
+
+
+CHANGES = [
+    new_weight, new_values, new_statistics, plain_average, new_eps, no_bias,
+    lambda unit: unit.float(), lambda unit: unit.eval(), lambda unit: setattr(unit, "stride", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_fused_unit_that_has_run_sees_what_changes_in_it(change):
+    units = [built("basic B", fused=fused) for fused in (True, False)]
+    found = []
+    for unit in units:
+        for norm in unit.bn1, unit.bn2:
+            norm.weight.data[...], norm.bias.data[...] = 0.5, 0.25
+        unit(mg.Tensor(image(unit)))
+        change(unit)
+        x = image(unit).astype(unit.conv1.weight.dtype)
+        found.append([unit(mg.Tensor(x)).data for _ in range(3)][-1:])
+        found[-1] += [unit.bn1.running_mean, unit.bn2.running_var, unit.bn1.num_batches_tracked]
+    for fused, composed in zip(*found, strict=True):
+        np.testing.assert_array_equal(fused, composed)
+        assert fused.dtype == composed.dtype
+
+
+def test_a_hook_on_a_layer_of_a_unit_that_has_run_is_called():
+    unit, seen = built("basic B", fused=True), []
+    x = mg.Tensor(image(unit))
+    unit(x)
+    handle = unit.relu1.register_forward_hook(lambda module, args, y: seen.append(y))
+    unit(x)
+    assert len(seen) == 1
+    handle.remove()
+    unit(x)
+    assert len(seen) == 1
+    assert unit(x)._node.function.name == "residual"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda unit: pickle.loads(pickle.dumps(unit))])
+def test_a_copy_of_a_unit_that_has_run_has_its_own_weights(copied):
+    unit = built("basic B", fused=True).eval()
+    x = mg.Tensor(image(unit))
+    before = unit(x).data
+    twin = copied(unit)
+    np.testing.assert_array_equal(twin(x).data, before)
+    twin.conv1.weight.data[...] = 0
+    assert np.abs(twin(x).data - before).max() > 0.01
+    np.testing.assert_array_equal(unit(x).data, before)
+
+
+def test_a_unit_that_has_run_takes_images_of_other_sizes():
+    fused, composed = (built("basic B", fused=fused) for fused in (True, False))
+    x = image(fused)
+    for part in x, x[:1], x[:, :, 1:, :4], x:
+        y, expected = fused(mg.Tensor(part)).data, composed(mg.Tensor(part)).data
+        np.testing.assert_array_equal(y, expected)
+    with pytest.raises(ShapeError, match="weight expects"):
+        fused(mg.Tensor(np.ones((1, 1, 5, 5))))
 
 
 def test_who_looks_for_a_nan_sees_single_layers():
