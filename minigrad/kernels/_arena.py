@@ -45,19 +45,24 @@ class Arena:
             self.pages.madvise(mmap.MADV_HUGEPAGE)  # pages of 2 MB: 500 times fewer first touches
         self._free = [_Span(0, size, 0)]
 
-    def take(self, size: int) -> "Piece | None":
-        """Cut a piece from the beginning of the shortest free span that has room for it."""
+    def take(self, size: int, touched: bool = False) -> "Piece | None":
+        """Cut a piece from the beginning of the shortest free span that has room for it.
+
+        If it is to be ``touched``, the room must have memory already.
+        """
         shortest = number = None
-        for at, (start, stop, _) in enumerate(self._free):
+        for at, (start, stop, held) in enumerate(self._free):
             room = stop - start
+            if touched and held < size:
+                continue
             if room >= size and (shortest is None or room < shortest):
                 shortest, number = room, at
                 if room == size:
                     break
         if number is None:
             return None
-        start, stop, touched = self._free[number]
-        rest = _Span(start + size, stop, max(0, touched - size))
+        start, stop, held = self._free[number]
+        rest = _Span(start + size, stop, max(0, held - size))
         self._free[number : number + 1] = [rest] if rest.room else []
         return Piece(self, start, size)
 

@@ -11,8 +11,8 @@ when the last of them is gone, and only then does the memory come back. A loan m
 moment, on any thread, also in the middle of one of these functions. So nobody waits for the lock:
 what comes back joins a queue, and who asks while the lock is held gets memory from NumPy.
 
-The last of the queue is the likeliest to fit, and still in a cache: an array of its size gets it as
-it is. Only where it does not fit does the queue become free spans again, and they are searched.
+The last few that came back wait as they are: a step often asks for one of their sizes, and the
+likeliest is still in a cache. More of them become free spans again, and grow together with others.
 """
 
 import math
@@ -33,6 +33,10 @@ _POOLED = 1 << 18
 # Addresses that are taken from the system at once.
 _ARENA = 1 << 30
 
+# Memory that waits as it came back, at most: the more, the less grows together with other memory. A
+# step of ResNet-50 has 142 times to put memory where it belongs with 1, 45 with 3, 34 with 4.
+_WAITING = 3
+
 _BYTE = np.dtype(np.uint8)
 
 
@@ -52,6 +56,7 @@ class Pool:
         self._arenas: list[Arena] = []
         self._addresses = 0  # of all arenas
         self._returned: deque[Piece] = deque()
+        self._waiting: list[Piece] = []  # the oldest that came back; for who holds the lock
         self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -61,7 +66,7 @@ class Pool:
             return np.empty(shape, dtype)
         try:
             size = -(-nbytes // PAGE) * PAGE
-            piece = self._last_returned(size) or self._take(size)
+            piece = self._returned_of(size) or self._take(size)
         except (OSError, OverflowError):  # no such range of addresses: NumPy knows what to say
             return np.empty(shape, dtype)
         finally:
@@ -70,17 +75,22 @@ class Pool:
         loan.pool, loan.piece, loan.lent_once = self, piece, True
         return np.ndarray(shape, dtype, loan)
 
-    def _last_returned(self, size: int) -> Piece | None:
-        """Return what came back last if it is of a size, else put all of it where it belongs."""
-        if self._returned:
-            piece = self._returned.pop()
-            if piece.size == size:
-                return piece
-            self._returned.append(piece)
-            self._settle()
+    def _returned_of(self, size: int) -> Piece | None:
+        """Return what came back last of a size, if anything did."""
+        waiting = self._waiting
+        while self._returned:
+            waiting.append(self._returned.popleft())
+        for at in range(len(waiting) - 1, -1, -1):
+            if waiting[at].size == size:
+                return waiting.pop(at)
         return None
 
     def _take(self, size: int) -> Piece:
+        if len(self._waiting) < _WAITING:
+            for arena in self._arenas:
+                if piece := arena.take(size, touched=True):
+                    return piece
+        self._settle()
         for arena in self._arenas:
             if piece := arena.take(size):
                 return piece
@@ -105,7 +115,9 @@ class Pool:
     def _settle(self) -> None:
         """Put what has come back where it belongs, and release all of it if it is too much."""
         while self._returned:
-            piece = self._returned.popleft()
+            self._waiting.append(self._returned.popleft())
+        while self._waiting:
+            piece = self._waiting.pop()
             piece.arena.give(piece)
         if self._addresses > self.limit < self._idle_bytes():
             self._release()

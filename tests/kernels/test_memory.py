@@ -117,6 +117,22 @@ def test_an_array_takes_the_shortest_place_that_has_room(pool):
     assert _address(pool.empty(((1 << 18) + 1,), np.dtype(np.uint8))) == place
 
 
+def test_sizes_that_came_back_a_little_before_are_still_there(pool):
+    shapes = LARGE, (1 << 18,), (1 << 17,)
+    arrays = [pool.empty(shape, FLOAT) for shape in shapes]
+    places = [_address(array) for array in arrays]
+    del arrays
+    again = [pool.empty(shape, FLOAT) for shape in shapes]
+    assert [_address(array) for array in again] == places
+
+
+def test_memory_that_waits_serves_other_sizes_before_fresh_memory_does(pool):
+    held = [pool.empty(LARGE, FLOAT) for _ in range(3)]
+    place = _address(held[1])
+    del held[1]
+    assert _address(pool.empty((1 << 18,), FLOAT)) == place
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_live_arrays_never_overlap(pool, seed):
     rng = np.random.default_rng(seed)
