@@ -269,9 +269,9 @@ def _convolve(
         return
     if job.padded:
         values = _padded(job, values)
-    biases = job.biases
-    if bias is not None:
-        biases = biases.copy()
+    biases = job.biases if bias is None else bias.copy()
+    if bias is not None and bias.size < job.biases.size:
+        biases = job.biases.copy()
         biases.reshape(job.groups, -1)[:, : bias.size // job.groups] = bias.reshape(job.groups, -1)
     _convolve_loop.launch(
         job.work,

@@ -11,6 +11,7 @@ from minigrad.core.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.core.function import Function
 from minigrad.core.tensor import Tensor
 from minigrad.kernels import conv_choice
+from minigrad.kernels._layout import remembered
 from minigrad.ops._images import Pair, bad_images, check_floats, check_images, is_int, pair
 from minigrad.ops._registry import Sample, Wrong, operation
 
@@ -40,7 +41,8 @@ class Conv2d(Function):
         """Compute y, or relu(y + other) for those who will not call this backward."""
         # Images as a data set has them are brought to the order of the kernels here, once, not
         # again when the weight's gradient is computed from them.
-        x = kernels.to_channels_last(x)
+        if not x.transpose(0, 2, 3, 1).flags.c_contiguous:
+            x = kernels.to_channels_last(x)
         ctx.save(x, weight)
         ctx.geometry = stride, padding, dilation, groups
         ctx.algorithm = algorithm
@@ -321,11 +323,19 @@ def out_shape(
     x: Any, weight: Any, stride: Pair, padding: Sides, dilation: Pair, groups: int, **others: Any
 ) -> tuple[int, ...]:
     """The shape of the result, (N, F, OH, OW), from options that :func:`conv_options` checked."""
+    return _out_shape(x.shape, weight.shape, stride, padding, dilation)
+
+
+@remembered
+def _out_shape(
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], stride: Pair, padding: Sides,
+    dilation: Pair,
+) -> tuple[int, ...]:  # fmt: skip
     top, bottom, left, right = padding
-    H, W = x.shape[2] + top + bottom, x.shape[3] + left + right
-    span_h, span_w = (d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True))
+    H, W = x_shape[2] + top + bottom, x_shape[3] + left + right
+    span_h, span_w = (d * (k - 1) + 1 for d, k in zip(dilation, weight_shape[2:], strict=True))
     OH, OW = (H - span_h) // stride[0] + 1, (W - span_w) // stride[1] + 1
-    return len(x), len(weight), OH, OW
+    return x_shape[0], weight_shape[0], OH, OW
 
 
 def _check_serves(
