@@ -28,6 +28,9 @@ STRIPS = ((1, 2), (7, 2), (4, 2), (8, 1))
 LOW = 8
 BLOCK_BYTES, CHUNKS = 768 * 1024, 8
 
+# No more pixels than this pay for transforming a weight, or its gradient: direct sums pack neither.
+PIXELS = {"forward": 12, "grad_input": 36, "grad_weight": 36}
+
 # Filters of a tile whose sums lie along channels.
 DOTS = 3
 
@@ -182,6 +185,8 @@ def winograd_weight_cost(N: int, C: int, H: int, W: int, F: int) -> int:
 def _pays_for_winograd(case: Case) -> bool:
     """Tell whether winograd is faster; its error may be two to four times that of direct."""
     (N, C, H, W), F = case.x_shape, case.weight_shape[0]
+    if PIXELS[case.product] >= N * H * W:
+        return False
     if case.product == "grad_weight":
         return winograd_weight_cost(N, C, H, W, F) < products(N, C, H, W, F)
     if case.product == "grad_input":

@@ -225,10 +225,11 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
         in_lanes = conv_lanes.job_of(tapped, square, transposed, dtype)
     elif conv_dot.serves(tapped, dtype):
         dots = conv_dot.job_of(tapped, square, transposed)
+    few = conv_few.adds(g, dtype) if transposed else conv_few.packs_longer(g, dtype)
     return Job(
         shape=shape,
         groups=whole.groups,
-        few=g if conv_few.serves(g) or (transposed and conv_few.adds(g, dtype)) else None,
+        few=g if few else None,
         dots=dots,
         in_lanes=in_lanes,
         untapped=len(tapped) < len(phases),

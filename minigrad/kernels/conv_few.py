@@ -1,20 +1,20 @@
 """Convolution of few pixels: one product of matrices, with the weight as it lies.
 
-Packing a weight for tiles takes as long as its products with some ten pixels. Two kinds of
-convolution do without, for what a pixel sees has the order of a row of the weight, or is soon
-brought to it: those of a single tap, and those with one output an image, as the last layer of a
-network may be. Neither sees padding, and no value is seen from two pixels::
+Packing a weight for tiles takes as long as its products with some ten pixels, and so does bringing
+its gradient back. Here the pixels are brought to the order of the weight: what each of them sees is
+a *patch*, with its taps next to each other and its channels apart, like a row of the weight::
 
-    out (pixels, F)            = seen (pixels, C*KH*KW)   @ weight.T (C*KH*KW, F)
-    grad of what is seen       = grad_out (pixels, F)     @ weight (F, C*KH*KW)
-    grad_weight (F, C*KH*KW)   = grad_out.T (F, pixels)   @ seen (pixels, C*KH*KW)
+    out (pixels, F)            = patches (pixels, C*KH*KW) @ weight.T (C*KH*KW, F)
+    grad of patches            = grad_out (pixels, F)      @ weight (F, C*KH*KW)
+    grad_weight (F, C*KH*KW)   = grad_out.T (F, pixels)    @ patches (pixels, C*KH*KW)
 
-The second product also serves where pixels overlap, as long as they are few: what each value of
-grad_out contributes is added to grad_x tap by tap.
+The weight is read once from one end to the other, and its gradient is written so. What patches
+receive is added to grad_x tap by tap, by chunks that have some of the channels each.
 """
 
 import numpy as np
 
+from minigrad.kernels import _pool
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
 from minigrad.kernels._layout import (
     Shape,
@@ -23,61 +23,95 @@ from minigrad.kernels._layout import (
     flat_channels_last,
     remembered,
 )
-from minigrad.kernels._runs import zero_run
+from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
-    ROWS,
+    VECTORS,
     lanes,
     lanes_of,
     tile_add,
     tile_gather,
     tile_load_columns,
+    tile_load_part,
     tile_store_columns,
+    tile_store_part,
     tile_zeros,
 )
+from minigrad.kernels._simd_transpose import tile_square, tile_transpose
 from minigrad.kernels.conv_choice import SURE, dot_cost
 from minigrad.kernels.conv_finish import finish_apart
-from minigrad.kernels.conv_geometry import Geometry
-from minigrad.kernels.gemm import whole_vectors
-from minigrad.kernels.product import matrix_product
+from minigrad.kernels.conv_geometry import Geometry, seeing
+from minigrad.kernels.gemm import DEEP, whole_vectors
+from minigrad.kernels.im2col import im2col
+from minigrad.kernels.product import DOTS, LOW, low_product, matrix_product, product_panel
 
-# What it costs to gather a lane of the weight for a tile, and to add one to grad_x, on one thread,
-# in products of direct sums.
-PACKING, PLACING = 32, 48
+# More pixels than this are not few.
+MOST = 100
 
-# The product stays in the second cache until its values are added to grad_x.
-PRODUCT_BYTES = 512 * 1024
+# What it takes, in products of direct sums: to pack a value of the weight for them, the same for
+# grad_x, and to bring a value of its gradient back; to copy a value to a patch, and to add one to
+# grad_x.
+PACKING, TURNING, UNPACKING = 16, 24, 32
+COPYING, PLACING = 64, 16
+
+# Into how many chunks the channels of grad_x are cut.
+CHUNKS = 16
+
+# Values of a patch are worth so many operations when a loop asks whether threads pay.
+MOVING = 4
+
+
+def _is_few(g: Geometry) -> bool:
+    """Tell whether pixels are few at all, and see something."""
+    return g.groups == 1 and 0 < g.pixels <= MOST and seeing(g)[0].depth * g.F > 0
+
+
+def _copying(g: Geometry) -> int:
+    """Return what it takes to bring a value to the order of a patch: nothing for a single tap."""
+    return COPYING if g.KH * g.KW > 1 else 0
+
+
+def packs_longer(g: Geometry, dtype: np.dtype) -> bool:
+    """Tell whether direct sums, which pack the taps that see the image, take longer.
+
+    A constant weight is packed only once, and yet must give the same bits. So where patches are
+    copied, pixels are no more than are multiplied with the weight as it lies: for these it is read
+    as soon as it would be if packed.
+    """
+    if not _is_few(g) or (_copying(g) and g.pixels > DOTS):
+        return False
+    filters = whole_vectors(g.F, dtype) * lanes(dtype)
+    product = g.pixels * g.depth * (g.F + _copying(g))
+    return product < filters * seeing(g)[0].depth * (g.pixels + PACKING)
 
 
 @remembered
 def serves(g: Geometry) -> bool:
-    """Tell whether a convolution is such a product, of no more pixels than a tile has rows."""
-    single = (g.KH, g.KW) == (1, 1) or (g.OH, g.OW) == (1, 1)
-    if g.groups > 1 or not single or not 0 < g.pixels <= ROWS or g.depth * g.F == 0:
+    """Tell whether direct sums take longer for the gradient of the weight, to bring it back.
+
+    That of a single tap has its order in memory already; it gains where products are few as well.
+    """
+    if not _is_few(g) or (g.KH * g.KW == 1 and g.pixels > DEEP):
         return False
-    bottom = (g.OH - 1) * g.stride_h + (g.KH - 1) * g.dilation_h
-    right = (g.OW - 1) * g.stride_w + (g.KW - 1) * g.dilation_w
-    return g.top == g.left == 0 and bottom < g.H and right < g.W
+    in_vain = g.pixels * (g.depth - seeing(g)[0].depth)
+    return g.pixels * g.depth * _copying(g) + g.F * in_vain < UNPACKING * g.F * g.depth
 
 
 def adds(g: Geometry, dtype: np.dtype) -> bool:
-    """Tell whether grad_x takes less time as such a product, for pixels that overlap.
+    """Tell whether direct sums take longer for grad_x.
 
     Where sums along filters would serve, their cost is a rough estimate, and must be far above.
     """
-    if g.groups > 1 or g.pixels * g.depth * g.F == 0 or g.KH * g.KW == 1:
-        return False
-    if g.pixels * g.depth * dtype.itemsize > PRODUCT_BYTES:
+    if not _is_few(g):
         return False
     vector, square = lanes(dtype), g.KH * g.KW
-    product, channels = (whole_vectors(n, dtype) * vector for n in (g.depth, g.C))
-    packed = g.F * square * channels
+    packed = g.F * square * whole_vectors(g.C, dtype) * vector
     seen = g.N * chunks_of(g.H, g.stride_h) * chunks_of(g.W, g.stride_w)
-    direct: float = packed * (seen + PACKING)
+    direct: float = packed * (seen + TURNING)
     KH, KW = chunks_of(g.KH, g.stride_h), chunks_of(g.KW, g.stride_w)
     dots = g.N * g.H * g.W * dot_cost(g.F, g.C, KH, KW, g.dilation_w == 1, vector)
     if dots < packed * seen:
         direct = min(direct, dots / SURE)
-    return g.pixels * (g.F * product + PLACING * square * channels) < direct
+    return g.pixels * g.depth * (g.F + PLACING) < direct
 
 
 def forward(
@@ -89,9 +123,56 @@ def forward(
     relu: bool,
 ) -> np.ndarray:
     """Return the convolution of x with the filters in weight."""
-    product = matrix_product(_rows(_seen(g, x), g), weight.reshape(g.F, g.depth).T, bias)
+    product = matrix_product(_patches(g, x), weight.reshape(g.F, g.depth).T, bias)
     out = product.reshape(g.N, g.OH, g.OW, g.F).transpose(0, 3, 1, 2)
     return finish_apart(out, other, relu)
+
+
+def grad_weight(
+    g: Geometry, grad_out: np.ndarray, x: np.ndarray, weight_shape: Shape
+) -> np.ndarray:
+    """Return the gradient with respect to weight, given the one with respect to the output."""
+    return matrix_product(_pixels(grad_out).T, _patches(g, x)).reshape(weight_shape)
+
+
+def _patches(g: Geometry, x: np.ndarray) -> np.ndarray:
+    """Return what each pixel sees, in the order of a row of the weight."""
+    if g.KH == g.KW == 1 and g.top == g.left == 0:
+        rows, columns = g.OH * g.stride_h, g.OW * g.stride_w
+        seen = x[:, :, : rows : g.stride_h, : columns : g.stride_w]
+        if seen.shape[2:] == (g.OH, g.OW):  # the last outputs may see padding
+            return _pixels(seen)
+    patches = _pool.empty((g.pixels, g.depth), x.dtype)
+    _lower_loop.launch(MOVING * patches.size, flat_channels_last(x), g, patches.reshape(-1))
+    return patches
+
+
+@kernel
+def _lower_loop(x, g, patches):
+    for pixel in prange(g.pixels):
+        _lower_pixel(x, g, pixel, patches)
+
+
+@body
+def _lower_pixel(x, g, pixel, patches):
+    """Copy what a pixel sees, and exchange its taps and channels."""
+    width, taps = lanes_of(patches), g.KH * g.KW
+    square, seen = tile_square(patches), aligned_empty(g.depth, patches)
+    im2col(x, g, 0, pixel, pixel + 1, seen, g.depth)
+    for c in range(0, g.C, width):
+        to = pixel * g.depth + c * taps
+        for tap in range(0, taps, width):
+            held = tile_load_part(square, seen, tap * g.C + c, g.C, 0, taps - tap, g.C - c)
+            tile_store_part(tile_transpose(held), patches, to + tap, taps, g.C - c, taps - tap)
+
+
+@body
+def _place(g, pixel, tap):
+    """Return where in an image the channels lie that a tap sees from a pixel, or -1 for padding."""
+    n, oh, ow = pixel // (g.OH * g.OW), pixel // g.OW % g.OH, pixel % g.OW
+    h = oh * g.stride_h - g.top + tap // g.KW * g.dilation_h
+    w = ow * g.stride_w - g.left + tap % g.KW * g.dilation_w
+    return ((n * g.H + h) * g.W + w) * g.C if 0 <= h < g.H and 0 <= w < g.W else -1
 
 
 def grad_input(
@@ -103,42 +184,41 @@ def grad_input(
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
     grad_x = empty_channels_last((g.N, g.C, g.H, g.W), grad_out.dtype)
-    if not serves(g):
-        product = matrix_product(_pixels(grad_out), weight.reshape(g.F, g.depth))
-        _add_loop.launch(product.size, product.reshape(-1), g, flat_channels_last(grad_x))
-        return finish_apart(grad_x, other, False, mask)
-    seen = _seen(g, grad_x)
-    if seen.size < grad_x.size:
-        grad_x[...] = 0
-    product = matrix_product(_pixels(grad_out), weight.reshape(g.F, g.depth))
-    if (g.KH, g.KW) == (1, 1):
-        seen[...] = product.reshape(g.N, g.OH, g.OW, g.C).transpose(0, 3, 1, 2)
-    else:
-        seen[...] = product.reshape(seen.shape)
+    values, results = flat_channels_last(grad_out), flat_channels_last(grad_x)
+    rows = np.ascontiguousarray(weight).reshape(-1)
+    vectors = whole_vectors(g.C, grad_out.dtype)
+    block = chunks_of(vectors, CHUNKS) * lanes(grad_out.dtype)
+    _grad_loop.launch(g.pixels * g.F * g.depth, values, rows, g, block, results)
     return finish_apart(grad_x, other, False, mask)
 
 
 @kernel
-def _add_loop(product, g, grad_x):
-    for n in prange(g.N):
-        _add_image(product, g, n, grad_x)
+def _grad_loop(grad_out, weight, g, block, grad_x):
+    for chunk in prange(chunks_of(g.C, block)):
+        first = chunk * block
+        _grad_channels(grad_out, weight, g, first, min(block, g.C - first), grad_x)
 
 
 @body
-def _add_image(product, g, n, grad_x):
-    """Add to the pixels of an image what the filters saw there, tap by tap."""
-    image, square = g.H * g.W * g.C, g.KH * g.KW
-    zero_run(grad_x, n * image, image)
-    at = n * g.OH * g.OW * g.depth
-    for oh in range(g.OH):
-        for ow in range(g.OW):
-            for tap in range(square):
-                h = oh * g.stride_h - g.top + tap // g.KW * g.dilation_h
-                w = ow * g.stride_w - g.left + tap % g.KW * g.dilation_w
-                if 0 <= h < g.H and 0 <= w < g.W:
-                    to = n * image + (h * g.W + w) * g.C
-                    _add_channels(product, at + tap, square, g.C, grad_x, to)
-            at += g.depth
+def _grad_channels(grad_out, weight, g, first, channels, grad_x):
+    """Add to some channels of the pixels of grad_x what the filters saw there, tap by tap."""
+    square = g.KH * g.KW
+    columns, rows = channels * square, weight[first * square :]
+    sums = aligned_empty(g.pixels * columns, grad_x)
+    if g.pixels <= LOW:
+        low_product(g.pixels, g.F, columns, grad_out, g.F, 1, rows, g.depth, sums, columns)
+    else:
+        for column in range(0, columns, VECTORS * lanes_of(grad_x)):
+            product_panel(
+                g.pixels, g.F, columns, column, grad_out, g.F, 1, rows, g.depth, 1, grad_x[:0], sums
+            )
+    for pixel in range(g.N * g.H * g.W):
+        zero_run(grad_x, pixel * g.C + first, channels)
+    for pixel in range(g.pixels):
+        for tap in range(square):
+            to = _place(g, pixel, tap)
+            if to >= 0:
+                _add_channels(sums, pixel * columns + tap, square, channels, grad_x, to + first)
 
 
 @body
@@ -150,27 +230,6 @@ def _add_channels(product, at, step, channels, grad_x, to):
         held = tile_load_columns(one, grad_x, to + c, 0, left)
         held = tile_add(held, tile_gather(one, product, at + c * step, step, left))
         tile_store_columns(held, grad_x, to + c, 0, left)
-
-
-def grad_weight(
-    g: Geometry, grad_out: np.ndarray, x: np.ndarray, weight_shape: Shape
-) -> np.ndarray:
-    """Return the gradient with respect to weight, given the one with respect to the output."""
-    return matrix_product(_pixels(grad_out).T, _rows(_seen(g, x), g)).reshape(weight_shape)
-
-
-def _seen(g: Geometry, x: np.ndarray) -> np.ndarray:
-    """View what the filters see: (N, C, OH, OW) from a single tap, or else (N, C, KH, KW)."""
-    if (g.KH, g.KW) == (1, 1):
-        rows, columns = g.OH * g.stride_h, g.OW * g.stride_w
-        return x[:, :, : rows : g.stride_h, : columns : g.stride_w]
-    rows, columns = g.KH * g.dilation_h, g.KW * g.dilation_w
-    return x[:, :, : rows : g.dilation_h, : columns : g.dilation_w]
-
-
-def _rows(seen: np.ndarray, g: Geometry) -> np.ndarray:
-    """Return what each pixel sees as a row."""
-    return _pixels(seen) if (g.KH, g.KW) == (1, 1) else seen.reshape(g.pixels, g.depth)
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

@@ -27,6 +27,12 @@ from minigrad.kernels._simd import (
 # Rows that do not fill a tile are taken four at a time, then one at a time.
 FEW = 4
 
+# Vectors of a tile with FEW rows: they nearly fill the registers.
+BROAD = 6 if ROWS >= 8 else 3
+
+# Rows of b that are read together, from one end to the other: few enough to be foreseen.
+DEEP = 16
+
 # Not 0 and 1 themselves: Numba would compile ``multiply`` anew for each literal it is called with.
 OVERWRITE, ADD, NEIGHBOUR = np.intp(0), np.intp(1), np.intp(1)
 
@@ -90,6 +96,26 @@ def _stripe(full, few, one, M, K, a, a_row, a_step, b, b_at, b_vector, b_step, c
 
 
 @body
+def _low_stripe(
+    few, one, M, K, a, a_row, a_step, b, b_at, b_vector, b_step, c, c_at, c_row, add
+):  # fmt: skip
+    """Compute a stripe of few rows, as wide as the tiles of the two heights."""
+    m = 0
+    while m + FEW <= M:
+        _tile(
+            few, K, a, m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
+            c, c_at + m * c_row, c_row, add,
+        )  # fmt: skip
+        m += FEW
+    while m < M:
+        _tile(
+            one, K, a, m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
+            c, c_at + m * c_row, c_row, add,
+        )  # fmt: skip
+        m += 1
+
+
+@body
 def multiply(M, vectors, K, a, a_row, a_step, b, b_vector, b_step, c, c_row, add):
     """Compute ``c = a @ b``, or ``c += a @ b``.
 
@@ -123,3 +149,34 @@ def multiply(M, vectors, K, a, a_row, a_step, b, b_vector, b_step, c, c_row, add
             M, K, a, a_row, a_step, b, v * b_vector, b_vector, b_step, c, v * width, c_row, add,
         )  # fmt: skip
         v += 1
+
+
+@body
+def multiply_low(M, vectors, K, a, a_row, a_step, b, b_step, c, c_row):
+    """Compute ``c = a @ b`` for few rows, with neighbouring vectors of b.
+
+    Rows of b may lie pages apart, as those of a large matrix do. So DEEP of them at a time are read
+    from one end to the other, by tiles that are low and broad; the sums wait in c meanwhile.
+    """
+    width = lanes_of(c)
+    for k in range(0, max(K, 1), DEEP):  # once at least: an empty sum is zero
+        depth, add = min(DEEP, K - k), ADD if k > 0 else OVERWRITE
+        factors, rows = a[k * a_step :], b[k * b_step :]
+        v = 0
+        while v + BROAD <= vectors:
+            _low_stripe(
+                tile_zeros(FEW, BROAD, c), tile_zeros(1, BROAD, c), M, depth,
+                factors, a_row, a_step, rows, v * width, width, b_step, c, v * width, c_row, add,
+            )  # fmt: skip
+            v += BROAD
+        while v + VECTORS <= vectors:
+            _low_stripe(
+                tile_zeros(FEW, VECTORS, c), tile_zeros(1, VECTORS, c), M, depth,
+                factors, a_row, a_step, rows, v * width, width, b_step, c, v * width, c_row, add,
+            )  # fmt: skip
+            v += VECTORS
+        if v < vectors:
+            _low_stripe(
+                tile_zeros(FEW, 1, c), tile_zeros(1, 1, c), M, depth,
+                factors, a_row, a_step, rows, v * width, width, b_step, c, v * width, c_row, add,
+            )  # fmt: skip

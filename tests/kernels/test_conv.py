@@ -160,6 +160,10 @@ CASES = {
         1,
     ),
     "one tap, parts of strips": ((2, 288, 9, 14), (40, 288, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "few pixels, dilated": ((1, 70, 5, 5), (37, 70, 3, 3), (2, 2), (0, 0, 2, 2), (2, 2), 1),
+    "few pixels over padding": ((2, 35, 1, 4), (150, 35, 3, 5), (1, 2), (1, 1, 2, 2), (1, 1), 1),
+    "more pixels than a low tile": ((3, 21, 3, 4), (70, 21, 2, 2), (2, 2), (1, 0, 1, 0), (1, 1), 1),
+    "a single tap over padding": ((2, 19, 3, 4), (21, 19, 1, 1), (2, 2), (1, 1, 0, 1), (1, 1), 1),
     "empty batch": ((0, 3, 5, 4), (2, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "no room for the kernel": ((2, 3, 2, 9), (4, 3, 3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "no channels": ((2, 0, 5, 4), (3, 0, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -315,7 +319,8 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
         "many filters in groups", "pixels unseen in groups", "narrow and depthwise",
         "dilated, one phase", "few filters", "few channels of many filters",
         "blocks over channels of groups", "depthwise, one tap", "few channels, pixels unseen",
-        "few pixels that overlap", "narrow images",
+        "few pixels that overlap", "narrow images", "few pixels, dilated",
+        "more pixels than a low tile",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -532,21 +537,25 @@ def test_blocks_hang_over_channels_where_that_takes_less(name, over):
 
 
 @pytest.mark.parametrize(
-    ("name", "few"),
+    ("name", "forward", "weight"),
     [
-        ("kernel as large as the image", True),
-        ("one output", True),
-        ("a single tap, few pixels", True),
-        ("one output over padding", False),
-        ("one row of outputs", False),
-        ("pointwise", False),  # 30 pixels
-        ("filters a page, groups", False),
+        ("one output", True, True),
+        ("a single tap, few pixels", True, True),
+        ("few pixels, dilated", True, True),
+        ("few pixels over padding", True, True),
+        ("pointwise", True, False),  # 30 pixels of a single tap
+        ("overlap, uneven", False, True),  # more pixels than rows that are multiplied unpacked
+        ("padding alone", False, False),
+        ("few pixels in groups", False, False),
+        ("stride 2", False, False),  # fewer filters than pixels
     ],
 )
 @pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
-def test_few_pixels_are_products_of_matrices(name, few, algorithm):
+def test_few_pixels_are_products_of_matrices(name, forward, weight, algorithm):
     x_shape, weight_shape, *settings = CASES[name]
-    assert conv_few.serves(geometry(x_shape, weight_shape, *settings)) == few
+    g = geometry(x_shape, weight_shape, *settings)
+    assert conv_few.packs_longer(g, np.dtype(np.float32)) == forward
+    assert conv_few.serves(g) == weight
 
 
 @pytest.mark.skipif(
@@ -584,7 +593,8 @@ def test_only_chunks_with_few_weights_have_few_pixels(channels, whole):
     [
         ("few pixels that overlap", True),
         ("overlap, uneven", True),
-        ("a single tap, few pixels", False),
+        ("a single tap, few pixels", True),
+        ("few pixels, dilated", True),
         ("few pixels in groups", False),
         ("one large image", False),
     ],

@@ -48,6 +48,7 @@ def test_few_channels_are_not_lowered_where_sums_along_filters_are_faster(stride
         ((8, 236, 5, 11), 22, "direct"),
         ((2, 13, 9, 41), 283, "direct"),  # patches of a few channels
         ((0, 16, 8, 8), 16, "direct"),
+        ((1, 512, 3, 4), 512, "direct"),  # more of the weight than of the image
     ],
 )
 def test_winograd_serves_where_its_products_outweigh_the_rest(shape, F, chosen):
