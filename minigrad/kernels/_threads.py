@@ -95,13 +95,14 @@ def _enlarge_pool(n: int) -> None:
     pool.NUM_THREADS = n
 
 
-# Turns that a thread of libgomp spins before it sleeps, some 20 microseconds.
-_SPINS = "5000"
+# Turns that a thread of libgomp spins before it sleeps, some 80 microseconds: as long as Python
+# takes from one kernel of a network to the next. To wake a thread may take as long again.
+_SPINS = "20000"
 
 
 @contextlib.contextmanager
 def _brief_waiting() -> Iterator[None]:
-    """Let the pool start with threads that soon go to sleep when they wait for each other.
+    """Let the pool start with threads that go to sleep when they wait long for each other.
 
     Left to itself libgomp spins for milliseconds at the end of every parallel loop. On a quiet
     machine that costs nothing; where another process wants the core, each of the hundreds of loops

@@ -24,7 +24,7 @@ print(seen[0], os.environ.get("GOMP_SPINCOUNT"))
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "5000 None"),
+        ({}, "20000 None"),
         ({"GOMP_SPINCOUNT": "77"}, "77 77"),
         ({"OMP_WAIT_POLICY": "active"}, "None None"),
     ],
