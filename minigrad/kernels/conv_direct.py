@@ -32,7 +32,7 @@ import dataclasses
 import numpy as np
 
 from minigrad.kernels import _pool, conv_dot, conv_few, conv_lanes
-from minigrad.kernels._ahead import prefetch_lines, prefetch_write_lines, spread_lines
+from minigrad.kernels._ahead import LINE_BYTES, prefetch_lines, prefetch_write_lines, spread_lines
 from minigrad.kernels._bits import NO_MASK, tile_keep_marked_part, tile_keep_positive
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, empty_channels_last, flat_channels_last, remembered
@@ -97,8 +97,8 @@ LEAST_PIXELS = 196
 # Weights that the first and the second cache hold beside what is multiplied with them.
 FIRST_BYTES, NEAR_BYTES = 16 * 1024, 512 * 1024
 
-# Values that are summed between two times of asking for lines: few enough for the ways to memory.
-STRETCH = 16
+# So many lines are asked for at a time, or more, lest fewer values are summed in between.
+ASKED, STRETCH = 8, 16
 
 # Into how many chunks a small problem is cut.
 CHUNKS = 16
@@ -337,14 +337,16 @@ def _ahead(g: Geometry, window: Window, places: Places, plan: Plan, itemsize: in
         return plan._replace(stretch=max(window.run, 1))
     tiles = plan.vectors // plan.wide
     near = min(plan.near // plan.wide, chunks_of(tiles, plan.parts))
-    times = near * g.KH * window.runs * chunks_of(window.run, STRETCH)
     pair = 2 * plan.height * itemsize
-    reads = spread_lines(pair * g.stride_w * window.pixel, times)
+    read = pair * g.stride_w * window.pixel
     # Only where one chunk writes whole pixels: else two threads would fetch the same lines.
-    alone = near == tiles and places.pixel == g.filters
-    writes = spread_lines(pair * places.pixel, times) if alone else (0, 0)
+    written = pair * places.pixel if near == tiles and places.pixel == g.filters else 0
+    rows = near * g.KH * window.runs
+    stretch = max(rows * window.run * ASKED * LINE_BYTES // max(read + written, 1), STRETCH)
+    times = rows * chunks_of(window.run, stretch)
+    reads, writes = spread_lines(read, times), spread_lines(written, times)
     return plan._replace(
-        stretch=STRETCH, reads=reads[0], read_step=reads[1], writes=writes[0], write_step=writes[1]
+        stretch=stretch, reads=reads[0], read_step=reads[1], writes=writes[0], write_step=writes[1]
     )
 
 
@@ -434,14 +436,12 @@ def _strips(
     """Compute tiles for all strips, from vector near[0] up to near[1]."""
     width = lanes_of(out)
     added, mask = other.values, other.mask  # here, not in the loop: each look counts references
-    tall = plan.height * g.stride_w * window.pixel
+    tall, below = plan.height * g.stride_w * window.pixel, plan.height * out_pixel
     for i in range(0, strips.shape[1], 2):
         j = min(i + 1, strips.shape[1] - 1)  # a strip without a partner is computed twice
         seen = seen_by(g, window, strips, i, 2, plan.height)
         read = np.intp(values.ctypes.data) + (strips[SEEN, j] + tall) * values.itemsize
-        write = (
-            np.intp(out.ctypes.data) + (strips[WRITTEN, j] + plan.height * out_pixel) * out.itemsize
-        )
+        write = np.intp(out.ctypes.data) + (strips[WRITTEN, j] + below) * out.itemsize
         for v in range(near[0], near[1], plan.wide):
             vector, columns = group * plan.vectors + v, g.filters - v * width
             at = group * g.filters + v * width
