@@ -139,9 +139,9 @@ def _patches(g: Geometry, x: np.ndarray) -> np.ndarray:
     """Return what each pixel sees, in the order of a row of the weight."""
     if g.KH == g.KW == 1 and g.top == g.left == 0:
         rows, columns = g.OH * g.stride_h, g.OW * g.stride_w
-        seen = x[:, :, : rows : g.stride_h, : columns : g.stride_w]
-        if seen.shape[2:] == (g.OH, g.OW):  # the last outputs may see padding
-            return _pixels(seen)
+        seen = channels_last(x)[:, : rows : g.stride_h, : columns : g.stride_w]
+        if seen.shape[1:3] == (g.OH, g.OW):  # the last outputs may see padding
+            return seen.reshape(g.pixels, g.C)  # copied if a stride leaves pixels out
     patches = _pool.empty((g.pixels, g.depth), x.dtype)
     _lower_loop.launch(MOVING * patches.size, flat_channels_last(x), g, patches.reshape(-1))
     return patches
