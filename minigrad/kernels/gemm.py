@@ -81,26 +81,14 @@ def _stripe(full, few, one, M, K, a, a_row, a_step, b, b_at, b_vector, b_step, c
             c, c_at + m * c_row, c_row, add,
         )  # fmt: skip
         m += ROWS
-    while m + FEW <= M:
-        _tile(
-            few, K, a, m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
-            c, c_at + m * c_row, c_row, add,
-        )  # fmt: skip
-        m += FEW
-    while m < M:
-        _tile(
-            one, K, a, m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
-            c, c_at + m * c_row, c_row, add,
-        )  # fmt: skip
-        m += 1
+    _low_stripe(few, one, m, M, K, a, a_row, a_step, b, b_at, b_vector, b_step, c, c_at, c_row, add)
 
 
 @body
 def _low_stripe(
-    few, one, M, K, a, a_row, a_step, b, b_at, b_vector, b_step, c, c_at, c_row, add
+    few, one, m, M, K, a, a_row, a_step, b, b_at, b_vector, b_step, c, c_at, c_row, add
 ):  # fmt: skip
-    """Compute a stripe of few rows, as wide as the tiles of the two heights."""
-    m = 0
+    """Compute the rows of a stripe from m on, FEW at a time and then one by one."""
     while m + FEW <= M:
         _tile(
             few, K, a, m * a_row, a_row, a_step, b, b_at, b_vector, b_step,
@@ -165,18 +153,18 @@ def multiply_low(M, vectors, K, a, a_row, a_step, b, b_step, c, c_row):
         v = 0
         while v + BROAD <= vectors:
             _low_stripe(
-                tile_zeros(FEW, BROAD, c), tile_zeros(1, BROAD, c), M, depth,
+                tile_zeros(FEW, BROAD, c), tile_zeros(1, BROAD, c), 0, M, depth,
                 factors, a_row, a_step, rows, v * width, width, b_step, c, v * width, c_row, add,
             )  # fmt: skip
             v += BROAD
         while v + VECTORS <= vectors:
             _low_stripe(
-                tile_zeros(FEW, VECTORS, c), tile_zeros(1, VECTORS, c), M, depth,
+                tile_zeros(FEW, VECTORS, c), tile_zeros(1, VECTORS, c), 0, M, depth,
                 factors, a_row, a_step, rows, v * width, width, b_step, c, v * width, c_row, add,
             )  # fmt: skip
             v += VECTORS
         if v < vectors:
             _low_stripe(
-                tile_zeros(FEW, 1, c), tile_zeros(1, 1, c), M, depth,
+                tile_zeros(FEW, 1, c), tile_zeros(1, 1, c), 0, M, depth,
                 factors, a_row, a_step, rows, v * width, width, b_step, c, v * width, c_row, add,
             )  # fmt: skip
