@@ -2,6 +2,8 @@
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -240,3 +242,27 @@ def test_a_step_touches_no_fresh_pages():
     for _ in range(2):
         step()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1024
+
+
+SMALL_CALLS = """
+import resource
+import numpy as np
+from minigrad import kernels
+from minigrad.kernels.conv_choice import conv_algorithm
+x = np.ones((8, 64, 7, 7), np.float32)
+def faults(calls):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(calls):
+        kernels.conv2d_grad_weight(x, x, (64, 64, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+with kernels.use("fast"), conv_algorithm("winograd"):
+    faults(3)
+    print(faults(10))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is about malloc of Linux")
+def test_scratch_of_small_calls_stays_with_the_process():
+    done = subprocess.run([sys.executable, "-c", SMALL_CALLS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 200  # 5000 to 20000 where malloc gives scratch back after each chunk
