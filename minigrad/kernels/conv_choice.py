@@ -127,9 +127,9 @@ def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> float
 
     The unit is that of ``direct_cost``. For each point there are the products of tiles, channels
     and filters, and three transforms, by whole vectors. What tiles do outside of the image is in
-    vain, and so are rows of a tile of registers that a block of them does not fill. Filters are
-    summed by pairs of vectors, and one without a fellow takes half as long again, for it waits for
-    what it loads.
+    vain but for one output each way, and so are rows of a tile of registers that a block of them
+    does not fill. Filters are summed by pairs of vectors, and one without a fellow takes half as
+    long again, for it waits for what it loads.
 
     Each block reads all filters. The more channels, the fewer tiles it holds, and for a few of them
     that takes longer than their products.
@@ -138,26 +138,36 @@ def winograd_cost(outputs: int, N: int, C: int, H: int, W: int, F: int) -> float
     points, tiles, filters = (outputs + 2) ** 2, rows * row_tiles, _whole(F)
     if tiles == 0:
         return SECOND_LOOP
+    share = _share_of_points(H, outputs) * _share_of_points(W, outputs)
     if few_tiles(tiles, F):
-        return points * _wide_cost(tiles, C, filters) + SECOND_LOOP
+        return points * _wide_cost(tiles, C, filters, share) + SECOND_LOOP
     alone = filters // _VECTOR % 2
     room = max(BLOCK_BYTES // (points * 4 * (C + 2 * _VECTOR)), 2 * LOW)
     block = max(min(room // row_tiles, -(-rows // CHUNKS)), 1)  # rows of tiles
     blocks = -(-rows // block)
     places = blocks * _whole(block * row_tiles, 2 * LOW if filters == _VECTOR else LOW)
-    summed = 0.9 * places * C * (filters + alone * _VECTOR // 2)
+    summed = 0.9 * share * places * C * (filters + alone * _VECTOR // 2)
     work = summed + 21 * tiles * (_whole(C) + filters) + (100 + 9 * blocks) * C * filters
     return points * work + SECOND_LOOP
 
 
-def _wide_cost(tiles: int, C: int, filters: int) -> float:
-    """Estimate what a point costs with few tiles.
+def _wide_cost(tiles: int, C: int, filters: int, share: float) -> float:
+    """Estimate what a point costs with few tiles, which need a share of their points.
 
     Their patches go out to memory. Filters are made again for each 64 tiles, in the second cache,
     and products have all they need in the first.
     """
-    summed = 0.9 * _whole(tiles, LOW) * C * filters
+    summed = 0.9 * share * _whole(tiles, LOW) * C * filters
     return summed + tiles * (140 * _whole(C) + 42 * filters) + 24 * C * filters * -(-tiles // 64)
+
+
+def _share_of_points(size: int, outputs: int) -> float:
+    """Return at how many of their points along an axis the tiles are summed, all being 1.
+
+    Tiles at the end that have one output less need no value at infinity.
+    """
+    tiles = -(-size // outputs)
+    return 1 - min(tiles * outputs - size, tiles) / (tiles * (outputs + 2))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -166,7 +176,7 @@ def winograd_outputs(N: int, C: int, H: int, W: int, F: int) -> int:
     return min((2, 4), key=lambda outputs: winograd_cost(outputs, N, C, H, W, F))
 
 
-def winograd_weight_cost(N: int, C: int, H: int, W: int, F: int) -> int:
+def winograd_weight_cost(N: int, C: int, H: int, W: int, F: int) -> float:
     """Estimate the same for the gradient of the weight, in tiles of 4 x 4 outputs.
 
     Blocks of 64 filters and channels are made at a time. Patches are transformed again for each 64
@@ -178,7 +188,8 @@ def winograd_weight_cost(N: int, C: int, H: int, W: int, F: int) -> int:
     channel_blocks, filter_blocks = -(-C // 64), -(-F // 64)
     parts = min(-(-8 // max(channel_blocks * filter_blocks, 1)), rows)
     vectors = rows * row_tiles * (12 * C * filter_blocks + 10 * F * channel_blocks)
-    cost = points * (rows * row_tiles * C * F + vectors + 5 * C * F * parts)
+    share = _share_of_points(H, 4) * _share_of_points(W, 4)
+    cost = points * (share * rows * row_tiles * C * F + vectors + 12 * C * F * parts)
     return cost + SECOND_LOOP * (parts > 1)
 
 

@@ -15,8 +15,9 @@ times channels by filters, and there the time is spent::
     weight --G g G^T-->  36 matrices (C, F)
 
 Each of the three transforms is a small matrix applied to the columns and then to the rows of a
-patch, for a vector of channels or filters at a time (``winograd_matrices.py``). Tiles of 2 x 2
-outputs need 16 products, not 36; they are used where larger ones would hang over the edge.
+patch, for a vector of channels or filters at a time (``winograd_matrices.py``). Tiles at the end of
+an image may have one output less, and fewer points (``winograd_places.py``). Tiles of 2 x 2 outputs
+need 16 products, not 36; they are used where larger ones would hang farther over the edge.
 
 Transformed patches are 36/16 of the input, transformed filters 36/9 of the weight: far more than a
 cache holds. Here only the filters are made as a whole; patches are made piece by piece, by the
@@ -65,12 +66,17 @@ from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
 from minigrad.kernels.conv_pack import aligned
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS
-from minigrad.kernels.winograd_tiles import (
+from minigrad.kernels.winograd_places import (
     LOW,
-    Steps,
+    cut_axis,
     cut_tiles,
+    place_tiles,
     places_of,
     seen,
+    zero_others,
+)
+from minigrad.kernels.winograd_tiles import (
+    Steps,
     sum_channels,
     transform_filters,
     transform_patches,
@@ -102,11 +108,12 @@ class Plan(NamedTuple):
     outputs: int  # along one axis of a tile
     patch: int  # pixels along one axis of what a tile sees
     image_rows: int  # rows of tiles in an image
+    full_rows: int  # those whose tiles have all their outputs
     row_tiles: int  # tiles in a row
+    full_tiles: int
     rows: int
     block: int  # rows whose products are made together
-    full: int  # tiles of a block in full tiles of registers; the rest is in low ones
-    places: int  # for the tiles of a block, whole tiles of registers
+    places: int  # for the tiles of a block, and those of registers that hang over
     vectors: int  # of filters
     chunks: int
     tile: int  # from the channels of a tile to those of the next one
@@ -208,21 +215,22 @@ def _plan(g: Geometry, outputs: int) -> Plan:
     """Cut the work by its shape alone."""
     width = lanes(np.float32)
     patch = outputs + TAPS - 1
-    image_rows, row_tiles = chunks_of(g.OH, outputs), chunks_of(g.OW, outputs)
+    (image_rows, full_rows), (row_tiles, full_tiles) = (
+        cut_axis(g.OH, outputs), cut_axis(g.OW, outputs)
+    )  # fmt: skip
     rows = g.N * image_rows
     vectors = whole_vectors(g.F, np.dtype(np.float32))
     tile_bytes = patch * patch * 4 * (g.C + min(vectors, VECTORS) * width)
     tiles = max(BLOCK_BYTES // tile_bytes, min(MOST_BYTES // tile_bytes, BLOCK_TILES))
     most = max(tiles // max(row_tiles, 1), 1)
     block = _block_of_rows(rows, row_tiles, most, vectors)
-    _, full = cut_tiles(block * row_tiles)
-    places = places_of(block * row_tiles, full)
+    places = places_of(block * row_tiles, full_rows == image_rows and full_tiles == row_tiles)
     if vectors % VECTORS > 0:
-        places = max(places, chunks_of(block * row_tiles, ALONE) * ALONE)
+        places = max(places, block * row_tiles + ALONE - 1)
     point = (places | 1) * width  # not a power of two, of which a cache holds few
     return Plan(
-        outputs, patch, image_rows, row_tiles, rows, block, full,
-        places, vectors, chunks_of(rows, block), width, point, patch * patch * point,
+        outputs, patch, image_rows, full_rows, row_tiles, full_tiles, rows, block, places,
+        vectors, chunks_of(rows, block), width, point, patch * patch * point,
     )  # fmt: skip
 
 
@@ -270,11 +278,12 @@ def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     """Transform the patches of a block of rows, and compute these tiles for all filters."""
     last = min(first + plan.block, plan.rows)
     patches = aligned_empty(chunks_of(g.C, lanes_of(out)) * plan.vector, out)
-    transform_patches(x, points, g, plan, first, last, 0, g.C, patches)
+    transform_patches(x, points, g, plan, first, last, 0, g.C, patches, False)
     used = (last - first) * plan.row_tiles * lanes_of(out)
     for at in range(0, patches.size, plan.point):  # nobody reads what they become
         zero_run(patches, at + used, plan.places * lanes_of(out) - used)
     sums = aligned_empty(plan.patch**2 * (plan.places * VECTORS + 1) * lanes_of(out), out)
+    places = place_tiles(plan, first, last)
     ahead = np.zeros(AHEAD, np.intp)
     start, stop = seen(plan, first, last, g.OH, g.OW * g.F, 0, plan.outputs)
     plan_ahead(ahead, out, start, stop)
@@ -284,34 +293,38 @@ def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
     for v in range(0, plan.vectors, VECTORS):
         at = v * plan.patch**2 * g.C * lanes_of(out)
         _block(
-            patches, filters[at:], bias, other, relu, points, g, plan, first, last, v, ahead, sums,
-            out,
+            patches, filters[at:], bias, other, relu, points, g, plan, places, first, last, v,
+            ahead, sums, out,
         )  # fmt: skip
 
 
 @body
-def _block(patches, filters, bias, other, relu, points, g, plan, first, last, v, ahead, sums, out):
+def _block(
+    patches, filters, bias, other, relu, points, g, plan, places, first, last, v, ahead, sums, out
+):
     """Compute rows of tiles for one or two vectors of filters: products, then A^T m A."""
     width = lanes_of(out)
     wide = min(plan.vectors - v, VECTORS)
     pair = wide * width
-    tiles = (last - first) * plan.row_tiles
+    sum_point = plan.places * pair + width  # not a power of two, as of patches
+    zero_others(sums, places, sum_point, pair)
     for point in range(plan.patch**2):
         at = point * g.C * pair
+        start, low, stop = places[point]
         if wide == 1:
             zeros = tile_zeros(ALONE, 1, out)
-            _multiply(zeros, ALONE, 1, 0, tiles, patches, filters[at:], g, plan, point, ahead, sums)
-        else:
-            full, zeros = min(plan.full, tiles), tile_zeros(ROWS, VECTORS, out)
             _multiply(
-                zeros, ROWS, VECTORS, 0, full, patches, filters[at:], g, plan, point, ahead, sums
+                zeros, ALONE, 1, start, stop, patches, filters[at:], g, plan, point, ahead, sums
             )
-            low = tile_zeros(LOW, VECTORS, out)
+        else:
+            zeros = tile_zeros(ROWS, VECTORS, out)
             _multiply(
-                low, LOW, VECTORS, plan.full, tiles, patches, filters[at:], g, plan, point, ahead,
-                sums,
-            )  # fmt: skip
-    sum_point = plan.places * pair + width  # not a power of two, as of patches
+                zeros, ROWS, VECTORS, start, low, patches, filters[at:], g, plan, point, ahead, sums
+            )
+            zeros = tile_zeros(LOW, VECTORS, out)
+            _multiply(
+                zeros, LOW, VECTORS, low, stop, patches, filters[at:], g, plan, point, ahead, sums
+            )
     write_rows(sums, sum_point, pair, bias, other, relu, points, g, plan, first, last, v, wide, out)
 
 

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels._ahead import prefetch
+from minigrad.kernels._ahead import prefetch, prefetch_write_lines
 from minigrad.kernels._bits import tile_keep_marked_part, tile_keep_positive
-from minigrad.kernels._jit import body, chunks_of
+from minigrad.kernels._jit import body
 from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
-    ROWS,
     lanes,
     lanes_of,
     tile_add,
@@ -27,9 +26,7 @@ from minigrad.kernels._simd import (
 )
 from minigrad.kernels._simd_transpose import tile_transpose
 from minigrad.kernels.winograd_matrices import TAPS, transform
-
-# The last tiles of registers may be lower than full ones, where that leaves less of them empty.
-LOW = (ROWS + 2) // 2
+from minigrad.kernels.winograd_places import begin_of, height_of, row_places
 
 # Tiles in a row whose columns of pixels are transformed together: the first cache holds them beside
 # the lines of patches that are written meanwhile.
@@ -48,66 +45,60 @@ class Steps(NamedTuple):
     filter: int
 
 
-def cut_tiles(tiles: int) -> tuple[int, int]:
-    """Cut a block of tiles into those in full tiles of registers and the rest, in low ones.
-
-    Returns the cost, in rows of registers with one more for what each tile of them costs by
-    itself, and how many tiles are in full ones.
-    """
-    return min(
-        (full * (ROWS + 1) + chunks_of(max(tiles - full * ROWS, 0), LOW) * (LOW + 1), full * ROWS)
-        for full in range(chunks_of(tiles, ROWS) + 1)
-    )
-
-
-def places_of(tiles: int, full: int) -> int:
-    """Return for how many tiles there is room in the tiles of registers."""
-    return full + chunks_of(max(tiles - full, 0), LOW) * LOW
-
-
 @body
-def transform_patches(x, points, g, plan, first, last, c_first, c_last, patches):
+def transform_patches(x, points, g, plan, first, last, c_first, c_last, patches, far):
     """Write B^T d B for rows of tiles and some channels.
 
     Neighbours overlap: the columns of pixels in a strip of tiles are transformed once, then the
-    rows of each patch.
+    rows of each patch. Patches that are ``far``, in memory, are asked for before they are written.
     """
     width = lanes_of(x)
     half = aligned_empty(plan.patch * (STRIP * plan.outputs + TAPS - 1) * width, x)
     for row in range(first, last):
-        for tile in range(0, plan.row_tiles, STRIP):
-            tiles = min(plan.row_tiles - tile, STRIP)
-            at = ((row - first) * plan.row_tiles + tile) * plan.tile
-            _transform_strip(
-                x, points, g, plan, row, tile, tiles, c_first, c_last, half, patches[at:]
-            )
+        full_at, short_at = row_places(plan, first, last, row)
+        for begin, stop, place, step in (
+            (0, plan.full_tiles, full_at, plan.outputs),
+            (plan.full_tiles, plan.row_tiles, short_at, plan.outputs - 1),
+        ):
+            for tile in range(begin, stop, STRIP):
+                tiles, at = min(stop - tile, STRIP), (place + tile) * plan.tile
+                _transform_strip(
+                    x, points, g, plan, row, tile, tiles, step, at, c_first, c_last, half, patches,
+                    far,
+                )  # fmt: skip
 
 
 @body
-def _transform_strip(x, points, g, plan, row, tile, tiles, c_first, c_last, half, patches):
+def _transform_strip(
+    x, points, g, plan, row, tile, tiles, step, at, c_first, c_last, half, patches, far
+):
     width = lanes_of(x)
     patch = transform("filter", points, tile_zeros(TAPS, 1, x))  # zeros; it says how many
     column = plan.patch * width
-    n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs - g.top
-    left = tile * plan.outputs - g.left
-    columns = tiles * plan.outputs + TAPS - 1
+    n, image_row = row // plan.image_rows, row % plan.image_rows
+    top = begin_of(image_row, plan.full_rows, plan.outputs) - g.top
+    left = begin_of(tile, plan.full_tiles, plan.outputs) - g.left
+    columns = (tiles - 1) * step + plan.patch
     first_w = min(max(-left, 0), columns)
     last_w = max(min(g.W - left, columns), first_w)
+    base = np.intp(patches.ctypes.data)  # what lies behind this strip is likely to be written next
     # No channel brings anything to columns of pixels beyond the image.
     zero_run(half, 0, first_w * column)
     zero_run(half, last_w * column, (columns - last_w) * column)
-    vector = 0
     for c in range(c_first, c_last, width):
-        at = ((n * g.H + top) * g.W + left) * g.C + c
+        start = ((n * g.H + top) * g.W + left) * g.C + c
         for w in range(first_w, last_w):
-            pixels = tile_load_part(patch, x, at + w * g.C, g.W * g.C, -top, g.H - top, g.C - c)
+            pixels = tile_load_part(patch, x, start + w * g.C, g.W * g.C, -top, g.H - top, g.C - c)
             tile_store(transform("input", points, pixels), half, w * column, width)
         for i in range(tiles):
             for j in range(plan.patch):
-                values = tile_load(patch, half, i * plan.outputs * column + j * width, column)
-                to = vector + i * plan.tile + j * plan.patch * plan.point
+                values = tile_load(patch, half, i * step * column + j * width, column)
+                to = at + i * plan.tile + j * plan.patch * plan.point
                 tile_store(transform("input", points, values), patches, to, plan.point)
-        vector += plan.vector
+                if far:
+                    line = base + (to + tiles * plan.tile) * patches.itemsize
+                    prefetch_write_lines(line, plan.patch, plan.point * patches.itemsize)
+        at += plan.vector
 
 
 @body
@@ -122,26 +113,27 @@ def transform_gradients(grad_out, points, g, plan, group, first, last, f_first, 
     half = aligned_empty(plan.patch * plan.outputs * width, grad_out)
     column = plan.patch * width
     for row in range(first, last):
-        n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs
+        places = row_places(plan, first, last, row)
+        n, image_row = row // plan.image_rows, row % plan.image_rows
+        top = begin_of(image_row, plan.full_rows, plan.outputs)
+        rows = min(height_of(image_row, plan.full_rows, plan.outputs), g.OH - top)
         for f in range(f_first, f_last, width):
             start = (f - f_first) // group * plan.patch**2 * plan.grad_point + (f - f_first) % group
-            start += (row - first) * plan.row_tiles * group
             for tile in range(plan.row_tiles):
+                left = begin_of(tile, plan.full_tiles, plan.outputs)
+                wide = min(height_of(tile, plan.full_tiles, plan.outputs), g.OW - left)
                 for j in range(plan.outputs):
-                    w = tile * plan.outputs + j
-                    at = ((n * g.OH + top) * g.OW + w) * g.F + f
-                    columns = g.F - f if w < g.OW else 0
-                    values = tile_load_part(
-                        outputs, grad_out, at, g.OW * g.F, 0, g.OH - top, columns
-                    )
+                    at = ((n * g.OH + top) * g.OW + left + j) * g.F + f
+                    columns = g.F - f if j < wide else 0
+                    values = tile_load_part(outputs, grad_out, at, g.OW * g.F, 0, rows, columns)
                     tile_store(transform("gradient", points, values), half, j * column, width)
+                to = start + (places[0 if tile < plan.full_tiles else 1] + tile) * group
                 for i in range(plan.patch):
                     values = tile_load(outputs, half, i * width, column)
-                    to = start + i * plan.patch * plan.grad_point
                     tile_store(
                         transform("gradient", points, values), gradients, to, plan.grad_point
                     )
-                start += group
+                    to += plan.patch * plan.grad_point
 
 
 @body
@@ -196,18 +188,6 @@ def sum_channels(
 
 
 @body
-def seen(plan, first, last, H, row, top, high):
-    """Return where in an image the pixels of some rows of tiles begin and end.
-
-    A row of tiles is ``high`` pixels high, and the first one begins ``top`` above the image.
-    """
-    last -= 1
-    first_n, first_h = first // plan.image_rows, first % plan.image_rows * plan.outputs - top
-    last_n, last_h = last // plan.image_rows, last % plan.image_rows * plan.outputs - top
-    return (first_n * H + max(first_h, 0)) * row, (last_n * H + min(last_h + high, H)) * row
-
-
-@body
 def write_rows(
     sums, point, tile_step, bias, other, relu, points, g, plan, first, last, v, wide, out
 ):
@@ -216,10 +196,14 @@ def write_rows(
     patch = transform("filter", points, tile_zeros(TAPS, 1, sums))  # zeros, as above
     half = aligned_empty(plan.outputs * plan.patch * width, sums)
     for row in range(first, last):
-        n, top = row // plan.image_rows, row % plan.image_rows * plan.outputs
+        places = row_places(plan, first, last, row)
+        n, image_row = row // plan.image_rows, row % plan.image_rows
+        top = begin_of(image_row, plan.full_rows, plan.outputs)
+        high = min(height_of(image_row, plan.full_rows, plan.outputs), g.OH - top)
         for tile in range(plan.row_tiles):
-            left = tile * plan.outputs
-            at = ((row - first) * plan.row_tiles + tile) * tile_step
+            left = begin_of(tile, plan.full_tiles, plan.outputs)
+            rows = min(height_of(tile, plan.full_tiles, plan.outputs), g.OW - left)
+            at = (places[0 if tile < plan.full_tiles else 1] + tile) * tile_step
             for u in range(v, v + wide):
                 for j in range(plan.patch):
                     column = tile_load(patch, sums, at + j * point, plan.patch * point)
@@ -228,11 +212,11 @@ def write_rows(
                     )
                 at += width
                 start = tile_load(transform("output", points, patch), bias, u * width, 0)
-                for i in range(min(g.OH - top, plan.outputs)):
+                for i in range(high):
                     values = tile_load(patch, half, i * plan.patch * width, width)
                     values = tile_add(transform("output", points, values), start)
                     to = ((n * g.OH + top + i) * g.OW + left) * g.F + u * width
-                    rows, columns = g.OW - left, g.F - u * width
+                    columns = g.F - u * width
                     # As finish does, whose call would take longer than the rest.
                     if other.values.size > 0:
                         share = tile_load_part(values, other.values, to, g.F, 0, rows, columns)

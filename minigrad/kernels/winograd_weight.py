@@ -22,13 +22,15 @@ Source: as in ``winograd.py``; that the matrices are transposed as in any biline
 Blahut, Fast algorithms for signal processing (2010), section 5.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
+from minigrad.kernels import _pool
+from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import Shape, flat_channels_last, remembered
-from minigrad.kernels._runs import aligned_empty
+from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
     ROWS,
     VECTORS,
@@ -37,11 +39,16 @@ from minigrad.kernels._simd import (
     tile_load,
     tile_outer,
     tile_store,
+    tile_store_part,
     tile_zeros,
 )
+from minigrad.kernels._simd_transpose import tile_transpose
 from minigrad.kernels.conv_geometry import Geometry, Pair, Sides, geometry
+from minigrad.kernels.conv_slots import sum_slots
+from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS, transform
-from minigrad.kernels.winograd_tiles import transform_gradients, transform_patches
+from minigrad.kernels.winograd_places import cut_axis, full_rows_of, needed
+from minigrad.kernels.winograd_tiles import LANES, transform_gradients, transform_patches
 
 OUTPUTS = 4  # along one axis of a tile
 
@@ -68,7 +75,9 @@ class Plan(NamedTuple):
     outputs: int  # along one axis of a tile
     patch: int  # pixels along one axis of what a tile sees
     image_rows: int  # rows of tiles in an image
+    full_rows: int  # those whose tiles have all their outputs
     row_tiles: int  # tiles in a row
+    full_tiles: int
     rows: int
     block: int  # rows whose products are made together
     filters: int  # of a block
@@ -97,12 +106,18 @@ def conv2d_grad_weight(
     if 0 in (grad_out.size, x.size):
         return np.zeros(weight_shape, x.dtype)
     plan = _plan(g)
-    partial = np.empty((plan.parts, *weight_shape), x.dtype)
+    size = math.prod(weight_shape)
+    whole = whole_vectors(size, x.dtype) * lanes(x.dtype)
+    partial = _pool.empty((plan.parts, whole), x.dtype)
     _grad_weight_loop.launch(
         g.pixels * g.depth * g.F, flat_channels_last(x), flat_channels_last(grad_out),
-        POINTS[OUTPUTS], g, plan, partial.reshape(-1),
+        POINTS[OUTPUTS], g, plan, partial,
     )  # fmt: skip
-    return partial[0] if plan.parts == 1 else partial.sum(axis=0)
+    total = partial[0]
+    if plan.parts > 1:
+        total = _pool.empty((whole,), x.dtype)
+        _add_loop.launch(partial.size, partial, total)
+    return total[:size].reshape(weight_shape)
 
 
 @remembered
@@ -110,7 +125,9 @@ def _plan(g: Geometry) -> Plan:
     """Cut the work by its shape alone."""
     width = lanes(np.float32)
     patch = OUTPUTS + TAPS - 1
-    image_rows, row_tiles = chunks_of(g.OH, OUTPUTS), chunks_of(g.OW, OUTPUTS)
+    (image_rows, full_rows), (row_tiles, full_tiles) = (
+        cut_axis(g.OH, OUTPUTS), cut_axis(g.OW, OUTPUTS)
+    )  # fmt: skip
     rows = g.N * image_rows
     filters = _block(g.F, FILTERS, GROUP)
     channels = _block(g.C, CHANNELS, width)
@@ -119,7 +136,7 @@ def _plan(g: Geometry) -> Plan:
     parts = min(chunks_of(CHUNKS, filter_blocks * channel_blocks), rows)
     tiles = min(block, rows) * row_tiles | 1  # not a power of two, of which a cache holds few
     return Plan(
-        OUTPUTS, patch, image_rows, row_tiles, rows, block,
+        OUTPUTS, patch, image_rows, full_rows, row_tiles, full_tiles, rows, block,
         filters, channels, filter_blocks, channel_blocks, parts,
         width, tiles * width, patch * patch * tiles * width, tiles * GROUP,
         filters * channels + width,
@@ -152,20 +169,21 @@ def _block_of_weight(x, grad_out, points, g, plan, part, f, c, partial):
     start, stop = chunk_bounds(part, plan.parts, plan.rows)
     for first in range(start, stop, plan.block):
         last = min(first + plan.block, stop)
-        transform_patches(x, points, g, plan, first, last, c, c + plan.channels, patches)
+        transform_patches(x, points, g, plan, first, last, c, c + plan.channels, patches, False)
         transform_gradients(
             grad_out, points, g, plan, GROUP, first, last, f, f + plan.filters, gradients
         )
-        tiles = (last - first) * plan.row_tiles
-        for point in range(square):
-            _multiply(first == start, tiles, point, gradients, patches, plan, sums)
-    at = part * g.F * g.C * TAPS * TAPS
-    _write_weight(sums, points, g, plan, f, c, partial[at:])
+        full = full_rows_of(plan, first, last)
+        for i in range(plan.patch):
+            for j in range(plan.patch):
+                tiles, point = needed(plan, last - first, full, i, j), i * plan.patch + j
+                _multiply(first == start, tiles, point, gradients, patches, plan, sums)
+    _write_weight(sums, points, g, plan, f, c, partial[part])
 
 
 @body
 def _multiply(is_first, tiles, point, gradients, patches, plan, sums):
-    """Add the product of the matrices of one point, summed over tiles."""
+    """Add the product of the matrices of one point, summed over the tiles that need it."""
     pair = VECTORS * lanes_of(sums)
     pairs = plan.channels // pair * pair
     for c in range(0, pairs, pair):
@@ -189,9 +207,9 @@ def _add_tiles(total, is_first, tiles, point, f, c, gradients, patches, plan, su
     to = point * plan.sum_point + f * plan.channels + c
     if not is_first:
         total = tile_load(total, sums, to, plan.channels)
-    a_at = (f // GROUP * plan.patch**2 + point) * plan.grad_point + f % GROUP
-    b_at = c // width * plan.vector + point * plan.point
-    for _ in range(tiles):
+    a_at = (f // GROUP * plan.patch**2 + point) * plan.grad_point + f % GROUP + tiles[0] * GROUP
+    b_at = c // width * plan.vector + point * plan.point + tiles[0] * width
+    for _ in range(tiles[0], tiles[1]):
         total = tile_outer(total, gradients, a_at, 1, patches, b_at, plan.vector)
         a_at += GROUP
         b_at += width
@@ -204,7 +222,9 @@ def _write_weight(sums, points, g, plan, f_first, c_first, weight):
     width = lanes_of(sums)
     patch = transform("filter", points, tile_zeros(TAPS, 1, sums))  # zeros; it says how many
     half = aligned_empty(TAPS * plan.patch * width, sums)
-    taps = aligned_empty(TAPS * TAPS * width, sums)
+    square = tile_zeros(LANES, 1, sums)
+    taps = aligned_empty((TAPS * TAPS + width) * width, sums)
+    zero_run(taps, TAPS * TAPS * width, width * width)
     for f in range(f_first, min(f_first + plan.filters, g.F)):
         for c in range(c_first, min(c_first + plan.channels, g.C), width):
             at = (f - f_first) * plan.channels + c - c_first
@@ -217,6 +237,14 @@ def _write_weight(sums, points, g, plan, f_first, c_first, weight):
                 row = tile_load(patch, half, i * plan.patch * width, width)
                 tile_store(transform("weight", points, row), taps, i * TAPS * width, width)
             to = (f * g.C + c) * TAPS * TAPS
-            for lane in range(min(g.C - c, width)):
-                for tap in range(TAPS * TAPS):
-                    weight[to + lane * TAPS * TAPS + tap] = taps[tap * width + lane]
+            for tap in range(0, TAPS * TAPS, width):
+                values = tile_transpose(tile_load(square, taps, tap * width, width))
+                rest = TAPS * TAPS - tap
+                tile_store_part(values, weight, to + tap, TAPS * TAPS, g.C - c, rest)
+
+
+@kernel
+def _add_loop(partial, total):
+    for chunk in prange(chunks_of(total.size)):
+        start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, total.size)
+        sum_slots(partial, start, total[start:stop])

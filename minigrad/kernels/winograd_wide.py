@@ -47,11 +47,9 @@ from minigrad.kernels.conv_geometry import Geometry
 from minigrad.kernels.conv_pack import aligned
 from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.winograd_matrices import POINTS, TAPS
+from minigrad.kernels.winograd_places import LOW, cut_axis, place_tiles, places_of, zero_others
 from minigrad.kernels.winograd_tiles import (
-    LOW,
     Steps,
-    cut_tiles,
-    places_of,
     sum_channels,
     transform_filters,
     transform_patches,
@@ -74,12 +72,13 @@ class Plan(NamedTuple):
     outputs: int  # along one axis of a tile
     patch: int  # pixels along one axis of what a tile sees
     image_rows: int  # rows of tiles in an image
+    full_rows: int  # those whose tiles have all their outputs
     row_tiles: int  # tiles in a row
+    full_tiles: int
     rows: int
     block: int  # rows of a chunk
     blocks: int
-    full: int  # tiles of a block in full tiles of registers; the rest is in low ones
-    places: int  # for the tiles of a block, whole tiles of registers
+    places: int  # for the tiles of a block, and those of registers that hang over
     depths: int  # times that channels are taken
     vectors: int  # of filters, an even number
     wide: int  # vectors of a chunk
@@ -122,18 +121,19 @@ def _plan(g: Geometry, outputs: int) -> Plan:
     """Cut the work by its shape alone."""
     width = lanes(np.float32)
     patch = outputs + TAPS - 1
-    image_rows, row_tiles = chunks_of(g.OH, outputs), chunks_of(g.OW, outputs)
+    (image_rows, full_rows), (row_tiles, full_tiles) = (
+        cut_axis(g.OH, outputs), cut_axis(g.OW, outputs)
+    )  # fmt: skip
     rows = g.N * image_rows
     blocks = chunks_of(rows, max(TILES // row_tiles, 1))
     block = chunks_of(rows, blocks)
     tiles = block * row_tiles
-    _, full = cut_tiles(tiles)
-    places = places_of(tiles, full)
+    places = places_of(tiles, full_rows == image_rows and full_tiles == row_tiles)
     vectors = chunks_of(whole_vectors(g.F, np.dtype(np.float32)), VECTORS) * VECTORS
     wide = BLOCK if blocks * chunks_of(vectors, BLOCK) >= CHUNKS else VECTORS
     # Points are not a power of two apart: a cache holds few lines of that distance.
     return Plan(
-        outputs, patch, image_rows, row_tiles, rows, block, blocks, full, places,
+        outputs, patch, image_rows, full_rows, row_tiles, full_tiles, rows, block, blocks, places,
         max(chunks_of(g.C, CHANNELS), 1), vectors, wide,  # an empty sum is zero
         CHANNELS, places * CHANNELS + width, width,
         CHANNELS * BLOCK * width + width, places * BLOCK * width + width,
@@ -187,7 +187,7 @@ def _block_of_patches(x, points, g, plan, block, c, patches):
     """Write B^T d B for a block of tiles, and the channels from c on that are taken together."""
     first = block * plan.block
     last = min(first + plan.block, plan.rows)
-    transform_patches(x, points, g, plan, first, last, c, min(c + CHANNELS, g.C), patches)
+    transform_patches(x, points, g, plan, first, last, c, min(c + CHANNELS, g.C), patches, True)
     used = (last - first) * plan.row_tiles * CHANNELS
     for point in range(plan.patch**2):  # nobody reads what becomes of the rest
         zero_run(patches, point * plan.point + used, plan.places * CHANNELS - used)
@@ -213,7 +213,8 @@ def _block_of_filters(
     sums = aligned_empty(square * plan.sum_point, out)
     first, wide = block * plan.block, min(plan.wide, plan.vectors - v)
     last = min(first + plan.block, plan.rows)
-    tiles = (last - first) * plan.row_tiles
+    places = place_tiles(plan, first, last)
+    zero_others(sums, places, plan.sum_point, BLOCK * width)
     for depth in range(plan.depths):
         c, far = depth * CHANNELS, ready.size > 0
         if far:
@@ -222,11 +223,12 @@ def _block_of_filters(
             _some_filters(weight, points, steps, g, plan, v, c, filters)
         seen = patches[(block * plan.depths + depth) * square * plan.point :]
         for point in range(square):
-            full, deep = min(plan.full, tiles), min(CHANNELS, g.C - c)
-            _multiply(depth == 0, ROWS, 0, full, deep, wide, seen, filters, far, plan, point, sums)
+            start, low, stop = places[point]
+            deep = min(CHANNELS, g.C - c)
             _multiply(
-                depth == 0, LOW, plan.full, tiles, deep, wide, seen, filters, far, plan, point, sums
+                depth == 0, ROWS, start, low, deep, wide, seen, filters, far, plan, point, sums
             )
+            _multiply(depth == 0, LOW, low, stop, deep, wide, seen, filters, far, plan, point, sums)
     write_rows(
         sums, plan.sum_point, BLOCK * width, bias, other, relu, points, g, plan, first, last, v,
         wide, out,
