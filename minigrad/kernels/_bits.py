@@ -17,6 +17,7 @@ from minigrad.kernels._ahead import LINE_BYTES, prefetch_write_lines
 from minigrad.kernels._jit import body
 from minigrad.kernels._numba import config, intrinsic
 from minigrad.kernels._simd import Tile, lanes, tile_load, tile_store
+from minigrad.kernels._stream import tile_stream
 
 __all__ = [
     "MARKS",
@@ -26,12 +27,12 @@ __all__ = [
     "keep_marked",
     "keep_positive",
     "line_ahead",
-    "prefetch_write_marks",
     "tile_keep_marked",
     "tile_keep_marked_part",
     "tile_keep_positive",
     "tile_mark_positive",
     "tile_of_marks",
+    "write_marks",
 ]
 
 # Elements of a tile that makes or takes whole bytes of bits, however short vectors are, and whose
@@ -194,12 +195,17 @@ def line_ahead(out):
 
 
 @body(inline=True)
-def prefetch_write_marks(line, out):
-    """Prefetch the memory of a tile of marks for writing; return what comes next.
+def write_marks(tile, out, at, far, line):
+    """Write a tile of marks, past the caches if out is ``far``; return what to prefetch next.
 
     The processor reads ahead by itself what is read, but not what is to be written.
     """
-    return prefetch_write_lines(line, MARKS * out.itemsize // LINE_BYTES, LINE_BYTES)
+    if far:
+        tile_stream(tile, out, at, 0)
+        return line
+    line = prefetch_write_lines(line, MARKS * out.itemsize // LINE_BYTES, LINE_BYTES)
+    tile_store(tile, out, at, 0)
+    return line
 
 
 @body
@@ -215,12 +221,12 @@ def keep_last_positive(x, out, mask, whole):
 
 
 @body
-def keep_positive(x, out, mask):
+def keep_positive(x, out, mask, far):
     """Write max(x, 0) to out, and the bits of what passed to mask."""
     some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, line_ahead(out)
     for at in range(0, whole, MARKS):
-        line = prefetch_write_marks(line, out)
-        tile_store(tile_mark_positive(tile_load(some, x, at, 0), mask, at), out, at, 0)
+        passed = tile_mark_positive(tile_load(some, x, at, 0), mask, at)
+        line = write_marks(passed, out, at, far, line)
     keep_last_positive(x, out, mask, whole)
 
 
@@ -231,11 +237,11 @@ def is_marked(mask, i):
 
 
 @body
-def keep_marked(x, mask, out):
+def keep_marked(x, mask, out, far):
     """Write the elements of x whose bit is set to out, which may be x itself, and else 0."""
     some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, line_ahead(out)
     for at in range(0, whole, MARKS):
-        line = prefetch_write_marks(line, out)
-        tile_store(tile_keep_marked(tile_load(some, x, at, 0), mask, at), out, at, 0)
+        kept = tile_keep_marked(tile_load(some, x, at, 0), mask, at)
+        line = write_marks(kept, out, at, far, line)
     for i in range(whole, x.size):
         out[i] = x[i] if is_marked(mask, i) else x.dtype.type(0)

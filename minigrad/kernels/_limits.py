@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.kernels._ahead import LINE_BYTES
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._runs import copy_run
 from minigrad.kernels._simd import (
@@ -22,6 +23,7 @@ from minigrad.kernels._simd import (
     tile_store,
     tile_zeros,
 )
+from minigrad.kernels._stream import end_of_stream, is_far, stream_run
 
 # Many more than threads: a thread that is interrupted leaves its chunks to the others.
 _CHUNKS = 64
@@ -124,6 +126,12 @@ def copy(x: np.ndarray, out: np.ndarray) -> None:
 
 @kernel
 def _copy_loop(x, out, chunks):
+    values = LINE_BYTES // out.itemsize
     for chunk in prange(chunks):
-        start, stop = chunk_bounds(chunk, chunks, x.size)
-        copy_run(out, start, x, start, stop - start)
+        start, stop = chunk_bounds(chunk, chunks, chunks_of(x.size, values))
+        start, stop = start * values, min(stop * values, x.size)
+        if is_far(out):
+            stream_run(out, start, x, start, stop - start)
+        else:
+            copy_run(out, start, x, start, stop - start)
+        end_of_stream()

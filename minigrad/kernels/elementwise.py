@@ -1,6 +1,7 @@
 """Element-wise loops. They read any memory order and write in the order of x.
 
-A mask holds eight elements a byte, and chunks are cut between bytes, so that no two write to one.
+A mask holds eight elements a byte, and chunks are cut between bytes, so that no two write to one,
+and such that each begins with a line of the cache if the array does.
 """
 
 import numpy as np
@@ -12,27 +13,30 @@ from minigrad.kernels._bits import (
     keep_marked,
     keep_positive,
     line_ahead,
-    prefetch_write_marks,
     tile_keep_marked,
     tile_of_marks,
+    write_marks,
 )
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import empty_in_order, flat, memory_order
-from minigrad.kernels._simd import tile_add, tile_load, tile_store
+from minigrad.kernels._simd import tile_add, tile_load
+from minigrad.kernels._stream import end_of_stream, is_far
 
 
 @body
 def _part(chunk, chunks, size):
     """Return the bytes of a mask that belong to a chunk, and their elements."""
-    start, stop = chunk_bounds(chunk, chunks, -(-size // 8))
-    return slice(start, stop), slice(8 * start, min(8 * stop, size))
+    start, stop = chunk_bounds(chunk, chunks, -(-size // MARKS))
+    start, stop = start * MARKS, min(stop * MARKS, size)
+    return slice(start // 8, (stop + 7) // 8), slice(start, stop)
 
 
 @kernel
 def _relu_forward_loop(x, out, mask, chunks):
     for chunk in prange(chunks):
         marks, part = _part(chunk, chunks, x.size)
-        keep_positive(x[part], out[part], mask[marks])
+        keep_positive(x[part], out[part], mask[marks], is_far(out))
+        end_of_stream()
 
 
 def relu_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +53,8 @@ def relu_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _relu_backward_loop(grad_out, mask, grad_x, chunks):
     for chunk in prange(chunks):
         marks, part = _part(chunk, chunks, grad_out.size)
-        keep_marked(grad_out[part], mask[marks], grad_x[part])
+        keep_marked(grad_out[part], mask[marks], grad_x[part], is_far(grad_x))
+        end_of_stream()
 
 
 def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
@@ -61,15 +66,14 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
 
 
 @body
-def _add(x, y, mask, out):
+def _add(x, y, mask, out, far):
     """Write x and what is marked of y, or all of it where there is no mask."""
     some, whole, line = tile_of_marks(x), x.size // MARKS * MARKS, line_ahead(out)
     for at in range(0, whole, MARKS):
-        line = prefetch_write_marks(line, out)
         kept = tile_load(some, y, at, 0)
         if mask.size:
             kept = tile_keep_marked(kept, mask, at)
-        tile_store(tile_add(tile_load(some, x, at, 0), kept), out, at, 0)
+        line = write_marks(tile_add(tile_load(some, x, at, 0), kept), out, at, far, line)
     for i in range(whole, x.size):
         out[i] = x[i]
         if mask.size == 0 or is_marked(mask, i):
@@ -80,7 +84,8 @@ def _add(x, y, mask, out):
 def _add_loop(x, y, mask, out, chunks):
     for chunk in prange(chunks):
         marks, part = _part(chunk, chunks, x.size)
-        _add(x[part], y[part], mask[marks], out[part])
+        _add(x[part], y[part], mask[marks], out[part], is_far(out))
+        end_of_stream()
 
 
 def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

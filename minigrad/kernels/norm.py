@@ -35,6 +35,7 @@ from minigrad.kernels._layout import (
     remembered,
     values_or_none,
 )
+from minigrad.kernels._stream import end_of_stream, is_far
 from minigrad.kernels._threads import get_num_threads
 from minigrad.kernels.norm_chunks import (
     affine_rows,
@@ -122,7 +123,9 @@ def _second(i, first, stop):
 def _normal_part(chunk, chunks, x, other, pivot, scale, shift, out, mask):
     start, stop = span(chunk, chunks, x.size, pivot.size)
     marks = mask[start // 8 : (stop + 7) // 8]
-    normalise(x[start:stop], other[start:stop], pivot, scale, shift, out[start:stop], marks)
+    far = is_far(out)
+    normalise(x[start:stop], other[start:stop], pivot, scale, shift, out[start:stop], marks, far)
+    end_of_stream()
 
 
 @kernel
@@ -275,10 +278,12 @@ def batch_norm_sums(
 @body
 def _grad_part(chunk, chunks, grad_out, x, mask, pivot, scale, shift, slope, grad_x):
     start, stop = span(chunk, chunks, x.size, pivot.size)
+    far = is_far(grad_x)
     grad_input(
         grad_out[start:stop], x[start:stop], mask[start // 8 : (stop + 7) // 8], pivot, scale,
-        shift, slope, grad_x[start:stop],
+        shift, slope, grad_x[start:stop], far,
     )  # fmt: skip
+    end_of_stream()
 
 
 @kernel

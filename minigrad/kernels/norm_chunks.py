@@ -10,15 +10,15 @@ from minigrad.kernels._bits import (
     keep_last_positive,
     keep_marked,
     line_ahead,
-    prefetch_write_marks,
     tile_keep_marked,
     tile_mark_positive,
     tile_of_marks,
+    write_marks,
 )
 from minigrad.kernels._columns import add_row, folded, sum_differences, sum_moments
 from minigrad.kernels._jit import body, chunk_bounds
 from minigrad.kernels._runs import aligned_empty
-from minigrad.kernels._simd import tile_add, tile_load, tile_multiply, tile_store, tile_subtract
+from minigrad.kernels._simd import tile_add, tile_load, tile_multiply, tile_subtract
 
 __all__ = [
     "affine_rows",
@@ -140,11 +140,10 @@ def affine_rows(mean, inv_std, weight, bias, width, like):
 
 
 @body
-def _normal_row(x, other, pivot, scale, shift, at, stop, out, mask):
+def _normal_row(x, other, pivot, scale, shift, at, stop, out, mask, far):
     """Write what belongs to one wide row."""
     some, j, line = tile_of_marks(x), 0, line_ahead(out[at:])
     for i in range(at, stop, MARKS):
-        line = prefetch_write_marks(line, out)
         value = tile_subtract(tile_load(some, x, i, 0), tile_load(some, pivot, j, 0))
         value = tile_multiply(value, tile_load(some, scale, j, 0))
         value = tile_add(value, tile_load(some, shift, j, 0))
@@ -152,19 +151,19 @@ def _normal_row(x, other, pivot, scale, shift, at, stop, out, mask):
             value = tile_add(value, tile_load(some, other, i, 0))
         if mask.size:
             value = tile_mark_positive(value, mask, i)
-        tile_store(value, out, i, 0)
+        line = write_marks(value, out, i, far, line)
         j += MARKS
 
 
 @body
-def normalise(x, other, pivot, scale, shift, out, mask):
+def normalise(x, other, pivot, scale, shift, out, mask, far):
     """Write (x - pivot) scale + shift of one chunk, and other if it is there; with a mask its relu.
 
     What no vector has room for comes last, and one by one.
     """
     width, whole = pivot.size, x.size // MARKS * MARKS
     for at in range(0, whole, width):
-        _normal_row(x, other, pivot, scale, shift, at, min(at + width, whole), out, mask)
+        _normal_row(x, other, pivot, scale, shift, at, min(at + width, whole), out, mask, far)
     j = whole % width - whole
     for i in range(whole, x.size):
         out[i] = (x[i] - pivot[j + i]) * scale[j + i] + shift[j + i]
@@ -181,7 +180,7 @@ def _kept(grad_out, mask, at, stop, room):
     if mask.size == 0:
         return part
     kept = room[: part.size]
-    keep_marked(part, mask[at // 8 : (stop + 7) // 8], kept)
+    keep_marked(part, mask[at // 8 : (stop + 7) // 8], kept, False)
     return kept
 
 
@@ -240,11 +239,10 @@ def grad_rows(mean, inv_std, weight, sum_grad, sum_grad_normal, width, x):
 
 
 @body
-def _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x):
+def _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x, far):
     """Write what belongs to one wide row."""
     some, j, line = tile_of_marks(x), 0, line_ahead(grad_x[at:])
     for i in range(at, stop, MARKS):
-        line = prefetch_write_marks(line, grad_x)
         grad = tile_load(some, grad_out, i, 0)
         if mask.size:
             grad = tile_keep_marked(grad, mask, i)
@@ -252,12 +250,12 @@ def _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x):
         difference = tile_multiply(tile_load(some, slope, j, 0), difference)
         grad = tile_multiply(tile_load(some, scale, j, 0), grad)
         grad = tile_subtract(grad, tile_load(some, shift, j, 0))
-        tile_store(tile_subtract(grad, difference), grad_x, i, 0)
+        line = write_marks(tile_subtract(grad, difference), grad_x, i, far, line)
         j += MARKS
 
 
 @body
-def grad_input(grad_out, x, mask, pivot, scale, shift, slope, grad_x):
+def grad_input(grad_out, x, mask, pivot, scale, shift, slope, grad_x, far):
     """Write scale grad_out - shift - slope (x - pivot) of one chunk, what a mask stops taken as 0.
 
     What no vector has room for comes last, and one by one.
@@ -265,7 +263,7 @@ def grad_input(grad_out, x, mask, pivot, scale, shift, slope, grad_x):
     width, whole = pivot.size, x.size // MARKS * MARKS
     for at in range(0, whole, width):
         stop = min(at + width, whole)
-        _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x)
+        _grad_row(grad_out, x, mask, pivot, scale, shift, slope, at, stop, grad_x, far)
     j = whole % width
     row, out_row = x[whole:], grad_x[whole:]
     grad_row = _kept(grad_out, mask, whole, x.size, np.empty_like(row))

@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigrad.kernels._ahead import LINE_BYTES
 from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last, empty_channels_last
 from minigrad.kernels._runs import zero_run
 from minigrad.kernels._simd import lanes, lanes_of, tile_store_columns, tile_zeros
+from minigrad.kernels._stream import end_of_stream, is_far, tile_stream
 from minigrad.kernels.taps import Taps, place_dtype, window_taps
 
 Pair = tuple[int, int]
@@ -130,7 +132,7 @@ def max_pool2d_forward(
 
 
 @body
-def _gather(total, grad_out, place, at, rows, columns, seen, grad_x, to, count):
+def _gather(total, grad_out, place, at, rows, columns, seen, grad_x, to, count, far):
     """Collect the cotangents that one pixel won, in ``count`` channels."""
     r_first, r_last, c_first, c_last = seen
     for r in range(r_first, r_last):
@@ -138,7 +140,10 @@ def _gather(total, grad_out, place, at, rows, columns, seen, grad_x, to, count):
         for c in range(c_first, c_last):
             window, number = line + columns.offsets[c], tap + columns.places[c]
             total = add_won(total, grad_out, place, window, number, count)
-    tile_store_columns(total, grad_x, to, 0, count)
+    if far:
+        tile_stream(total, grad_x, to, 0)
+    else:
+        tile_store_columns(total, grad_x, to, 0, count)
 
 
 @body
@@ -148,6 +153,7 @@ def _gather_rows(grad_out, place, rows, columns, first, last, grad_x):
     _, H, W, _ = grad_x.shape
     grad_out, place, grad_x = grad_out.reshape(-1), place.reshape(-1), grad_x.reshape(-1)
     width, one, several = lanes_of(grad_x), tile_zeros(1, 1, grad_x), tile_zeros(1, 4, grad_x)
+    far = C * grad_x.itemsize % LINE_BYTES == 0 and is_far(grad_x)  # each pixel begins with a line
     for i in range(first, last):
         image, to = i // H * OH * OW * C, i * W * C
         r_first, r_last = rows.starts[i % H], rows.starts[i % H + 1]
@@ -156,16 +162,16 @@ def _gather_rows(grad_out, place, rows, columns, first, last, grad_x):
             while c + 4 * width <= C:
                 _gather(
                     several, grad_out, place, image + c, rows, columns, seen, grad_x, to + c,
-                    4 * width,
+                    4 * width, far,
                 )  # fmt: skip
                 c += 4 * width
             if width > C:
-                _gather(one, grad_out, place, image, rows, columns, seen, grad_x, to, C)
+                _gather(one, grad_out, place, image, rows, columns, seen, grad_x, to, C, far)
                 c = C
             while c < C:
                 c = min(c, C - width)  # the last vector may begin within the one before
                 at, c_to = image + c, to + c
-                _gather(one, grad_out, place, at, rows, columns, seen, grad_x, c_to, width)
+                _gather(one, grad_out, place, at, rows, columns, seen, grad_x, c_to, width, far)
                 c += width
             to += C
 
@@ -176,6 +182,7 @@ def _gather_loop(grad_out, place, rows, columns, chunks, grad_x):
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, grad_x.shape[0] * grad_x.shape[1])
         _gather_rows(grad_out, place, rows, columns, first, last, grad_x)
+        end_of_stream()
 
 
 # Cycles that a vector of a tap costs in a gather, and a value of grad_out in a scatter.
