@@ -310,7 +310,7 @@ def _block(
     zero_others(sums, places, sum_point, pair)
     for point in range(plan.patch**2):
         at = point * g.C * pair
-        start, low, stop = places[point]
+        start, low, stop = places[point, 0], places[point, 1], places[point, 2]
         if wide == 1:
             zeros = tile_zeros(ALONE, 1, out)
             _multiply(

@@ -147,7 +147,11 @@ def place_tiles(plan, first, last):
             if stop - start != tiles:
                 tiles = stop - start
                 _, in_full = cut_tiles(tiles)
-            places[i * plan.patch + j] = start, min(start + in_full, stop), stop
+            # One by one: to compile a tuple's way into a row takes most of a second.
+            point = i * plan.patch + j
+            places[point, 0] = start
+            places[point, 1] = min(start + in_full, stop)
+            places[point, 2] = stop
     return places
 
 

@@ -223,7 +223,7 @@ def _block_of_filters(
             _some_filters(weight, points, steps, g, plan, v, c, filters)
         seen = patches[(block * plan.depths + depth) * square * plan.point :]
         for point in range(square):
-            start, low, stop = places[point]
+            start, low, stop = places[point, 0], places[point, 1], places[point, 2]
             deep = min(CHANNELS, g.C - c)
             _multiply(
                 depth == 0, ROWS, start, low, deep, wide, seen, filters, far, plan, point, sums
