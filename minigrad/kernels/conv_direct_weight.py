@@ -13,10 +13,10 @@ tap (kh, kw) sees in channel c. Each pixel adds an outer product to the gradient
 
 Channels come in *blocks* of one vector, if they can be cut so: what a tap sees of a block is one
 vector of the window (see ``conv_window.py``), and taps side by side are neighbours in the cache.
-A filter of one tap takes several vectors to a block; where pixels lie far apart, the vectors of a
+A filter of one tap takes several vectors to a block (without groups and padding, all of it is a
+product of matrices: see ``conv_point_weight.py``); where pixels lie far apart, the vectors of a
 tile are *packed* before it needs them. Where channels do not fill vectors, the last block hangs
-over them, or the values under all taps are copied side by side into a *patch* for each pixel.
-Without groups it is mostly faster to pack all that is read: see ``conv_panel_weight.py``. ::
+over them, or the values under all taps are copied side by side into a *patch* for each pixel::
 
     3 channels, 3 x 3 taps:    |a a a b b b c c c d d d e e e f|f f g g g h h h i i i - - - - -|
 
@@ -42,7 +42,7 @@ from minigrad.kernels import (
     _pool,
     conv_few,
     conv_lanes_weight,
-    conv_panel_weight,
+    conv_point_weight,
     conv_scale,
     conv_weight_rows,
 )
@@ -115,14 +115,13 @@ def _write_grad_weight(
     if conv_scale.serves(g):
         conv_scale.write_grad_weight(grad_out, x, g, taps, grad_weight)
         return
-    whole = taps.square == g.KH * g.KW
-    if conv_panel_weight.serves(g, whole, x.dtype):
-        conv_panel_weight.write_grad_weight(grad_out, x, g, taps, grad_weight)
+    if taps.square == 1 and conv_point_weight.serves(g, x.dtype):
+        conv_point_weight.write_grad_weight(grad_out, x, g, grad_weight)
         return
     if conv_lanes_weight.serves(g, x.dtype):
         conv_lanes_weight.write_grad_weight(grad_out, x, g, taps, grad_weight)
         return
-    form = form_of(g, whole, x.dtype)
+    form = form_of(g, taps.square == g.KH * g.KW, x.dtype)
     if form is None:
         conv_weight_rows.sum_rows(grad_out, x, g, taps, grad_weight)
         return

@@ -69,13 +69,7 @@ def gather(sums, g, plan, taps, blocks, filters, grad_weight):
 def sum_slots(sums, at, total):
     """Add up the slots of some neighbours."""
     for v in range(0, total.size, lanes_of(sums)):
-        tile_store(summed(sums, at + v), total, v, 0)
-
-
-@body
-def summed(sums, at):
-    """Add up the slots of a vector."""
-    held = tile_load(tile_zeros(1, 1, sums), sums[0], at, 0)
-    for slot in range(1, sums.shape[0]):
-        held = tile_add(held, tile_load(held, sums[slot], at, 0))
-    return held
+        held = tile_load(tile_zeros(1, 1, sums), sums[0], at + v, 0)
+        for slot in range(1, sums.shape[0]):
+            held = tile_add(held, tile_load(held, sums[slot], at + v, 0))
+        tile_store(held, total, v, 0)

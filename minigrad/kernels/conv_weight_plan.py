@@ -85,7 +85,7 @@ def form_of(g: Geometry, whole: bool, dtype: np.dtype) -> tuple[Geometry, Window
     forms = [_form(g, _in_blocks(g, dtype), whole, dtype)]
     if g.channels % lanes(dtype):
         forms.append(_form(g, _in_rows(g), whole, dtype))
-        costs = [form_cost(*form, dtype) for form in forms]
+        costs = [_cost(*form, dtype) for form in forms]
         if conv_weight_rows.cost(g, dtype) <= min(costs):
             return None
         return forms[costs.index(min(costs))]
@@ -101,7 +101,7 @@ def _form(
     return cut, window, _plan(cut, window, g.groups, whole, dtype)
 
 
-def form_cost(g: Geometry, window: Window, plan: Plan, dtype: np.dtype) -> int:
+def _cost(g: Geometry, window: Window, plan: Plan, dtype: np.dtype) -> int:
     """Estimate how long a pixel of a group takes, counted in products of a value and a vector.
 
     A tile of one vector waits for what it reads: a value a row, that vector, and a line ahead.

@@ -111,7 +111,7 @@ class Plan(NamedTuple):
 
 def cost(g: Geometry, dtype: np.dtype) -> int:
     """Estimate how long a pixel takes, counted in products of a value and a vector."""
-    slots, parts = chunks(g, dtype)
+    slots, parts = _chunks(g, dtype)
     return shared(_cost(g, _stack(g, dtype), parts, dtype), slots * parts)
 
 
@@ -169,7 +169,7 @@ def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
     stack = _stack(g, dtype)
     values = stack * g.channels  # of a pixel
     tall, low = _tiles(g.KW * values)
-    slots, parts = chunks(g, dtype)
+    slots, parts = _chunks(g, dtype)
     vectors = whole_vectors(g.filters, dtype)
     pixels = max(BAND_BYTES // (g.F * dtype.itemsize), LEAST_PIXELS)
     common = math.gcd(g.stride_w, g.dilation_w)
@@ -183,7 +183,7 @@ def _plan(g: Geometry, window: Window, dtype: np.dtype) -> Plan:
 
 
 @remembered
-def chunks(g: Geometry, dtype: np.dtype) -> tuple[int, int]:
+def _chunks(g: Geometry, dtype: np.dtype) -> tuple[int, int]:
     """Return into how many slots the pixels are cut, and into how many parts the vectors.
 
     Parts copy the same pixels, slots have to be added: few pixels of a small weight have more slots

@@ -14,7 +14,7 @@ from minigrad.kernels import (
     conv_im2col,
     conv_lanes,
     conv_lanes_weight,
-    conv_panel_weight,
+    conv_point_weight,
     conv_weight_plan,
     conv_weight_rows,
     winograd,
@@ -160,16 +160,6 @@ CASES = {
         1,
     ),
     "one tap, parts of strips": ((2, 288, 9, 14), (40, 288, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
-    "panels, one slot": ((2, 256, 15, 13), (250, 256, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1),
-    "panels, slots": ((9, 96, 17, 17), (96, 96, 2, 2), (1, 1), (0, 0, 0, 0), (1, 1), 1),
-    "panels, a stride beyond taps": (
-        (3, 200, 17, 19),
-        (128, 200, 2, 2),
-        (3, 3),
-        (0, 1, 1, 0),
-        (1, 1),
-        1,
-    ),
     "few pixels, dilated": ((1, 70, 5, 5), (37, 70, 3, 3), (2, 2), (0, 0, 2, 2), (2, 2), 1),
     "few pixels over padding": ((2, 35, 1, 4), (150, 35, 3, 5), (1, 2), (1, 1, 2, 2), (1, 1), 1),
     "more pixels than a low tile": ((3, 21, 3, 4), (70, 21, 2, 2), (2, 2), (1, 0, 1, 0), (1, 1), 1),
@@ -330,7 +320,7 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
         "dilated, one phase", "few filters", "few channels of many filters",
         "blocks over channels of groups", "depthwise, one tap", "few channels, pixels unseen",
         "few pixels that overlap", "narrow images", "few pixels, dilated",
-        "more pixels than a low tile", "panels, one slot", "panels, slots",
+        "more pixels than a low tile",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -354,24 +344,6 @@ def test_partial_sums_of_large_weights_keep_within_their_room(monkeypatch):
         monkeypatch.setattr(conv_im2col, "PARTIAL_BYTES", room)
         monkeypatch.setattr(conv_weight_plan, "SLOT_BYTES", room)
         _assert_equals_twins(case, arrays)
-
-
-@every_case
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("adding", [0, 10**9])  # many slots, or one
-@pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
-def test_panels_serve_any_taps(case, dtype, adding, monkeypatch):
-    monkeypatch.setattr(conv_few, "serves", lambda g: False)
-    monkeypatch.setattr(conv_panel_weight, "serves", lambda g, whole, dtype: g.groups == 1)
-    # Plans that are made so must not be remembered.
-    monkeypatch.setattr(conv_panel_weight, "_plan", conv_panel_weight._plan.__wrapped__)
-    monkeypatch.setattr(conv_panel_weight, "CHUNK_WORK", 1)
-    monkeypatch.setattr(conv_panel_weight, "ADDING", adding)
-    x, weight, _, grad_out = _arrays(case, dtype, _whole_numbers)
-    got = kernels.conv2d_grad_weight(grad_out, x, weight.shape, *case[2:])
-    with kernels.use("reference"):
-        want = kernels.conv2d_grad_weight(grad_out, x, weight.shape, *case[2:])
-    np.testing.assert_array_equal(got, want, strict=True)
 
 
 def _reversed_view(array):
@@ -539,7 +511,7 @@ def test_strips_of_narrow_images_follow_columns(name, columns):
 def test_few_pixels_have_slots_where_parts_would_copy_more(name, chunks):
     x_shape, weight_shape, *settings = CASES[name]
     g = seeing(geometry(x_shape, weight_shape, *settings))[0]
-    assert conv_weight_rows.chunks(g, np.dtype("f4")) == chunks
+    assert conv_weight_rows._chunks(g, np.dtype("f4")) == chunks
 
 
 @pytest.mark.parametrize(
@@ -594,20 +566,17 @@ def test_few_pixels_are_products_of_matrices(name, forward, weight, algorithm):
     [
         ("one tap, slots", True),
         ("one tap, a stride", True),
-        ("one tap, vectors in part", False),  # fewer vectors of filters
+        ("one tap, vectors in part", True),
         ("pointwise", False),  # vectors of nine filters, and nothing is packed
-        ("a stride into padding", True),
-        ("panels, one slot", True),
-        ("panels, slots", True),
-        ("panels, a stride beyond taps", True),
+        ("a stride into padding", False),
         ("a vector for few, unseen", False),  # in groups
-        ("whole vectors", False),  # few filters
+        ("whole vectors", False),  # nine taps
     ],
 )
-def test_weights_are_products_of_panels_where_packing_pays(name, packed):
+def test_weights_of_one_tap_are_products_of_panels(name, packed):
     x_shape, weight_shape, *settings = CASES[name]
     g = seeing(geometry(x_shape, weight_shape, *settings))[0]
-    assert conv_panel_weight.serves(g, True, np.dtype("f4")) == packed
+    assert conv_point_weight.serves(g, np.dtype("f4")) == packed
 
 
 @pytest.mark.parametrize(("channels", "whole"), [(1, True), (64, False)])
