@@ -13,7 +13,7 @@ import numpy as np
 from minigrad import kernels
 from minigrad._version import __version__
 
-__all__ = ["blas", "caches", "cores", "cpu_name", "environment", "versions"]
+__all__ = ["blas", "caches", "cpu_name", "environment", "versions"]
 
 _LIBRARIES = ("numpy", "numba", "llvmlite", "torch")
 
@@ -24,7 +24,7 @@ def environment() -> dict[str, Any]:
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "system": platform.platform(),
         "cpu": cpu_name(),
-        "cores": cores(),
+        "cores": kernels.usable_cores(),
         "caches": caches(),
         "kernels": _published(kernels.host()),
         "versions": versions(),
@@ -48,13 +48,6 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """How many logical cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def caches() -> dict[str, str]:

@@ -4,7 +4,6 @@ import argparse
 import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigrad import kernels
@@ -53,8 +52,8 @@ def run(options: argparse.Namespace) -> int:
 
 def findings(host: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Finding]:
     """Everything worth knowing, from what the kernels say of their host and the environment."""
-    cores = machine.cores()
-    yield _cpu(host, cores)
+    cores = kernels.usable_cores()
+    yield _cpu(host)
     yield _vectors(host, environ)
     yield _threads(host, cores)
     yield _layer(host, environ)
@@ -80,26 +79,13 @@ def _wrong(setting: kernels.Wrong) -> Finding:
     )
 
 
-def _cpu(host: Mapping[str, Any], cores: int) -> Finding:
+def _cpu(host: Mapping[str, Any]) -> Finding:
+    cores, quota = f"{kernels.present_cores()} cores", kernels.cpu_quota()
+    if quota is not None:
+        cores += f", of which {quota:g} may be used at a time"
     caches = ", ".join(f"{name} {size}" for name, size in machine.caches().items())
-    text = f"{machine.cpu_name()}, {cores} cores" + (f", {caches}" if caches else "")
-    return Finding("CPU", f"{text} (compiled for {host['cpu']})", _quota(cores))
-
-
-def _quota(cores: int) -> str | None:
-    """What a container may use, where that is less than the cores it sees (Linux, cgroup v2)."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        allowed = float(limit) / float(period)
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
-    if allowed >= cores:
-        return None
-    threads = max(1, int(allowed))
-    return (
-        f"the container may use {allowed:g} cores at a time: threads beyond it stall all others. "
-        f"Set NUMBA_NUM_THREADS={threads}."
-    )
+    text = f"{machine.cpu_name()}, {cores}" + (f", {caches}" if caches else "")
+    return Finding("CPU", f"{text} (compiled for {host['cpu']})")
 
 
 def _vectors(host: Mapping[str, Any], environ: Mapping[str, str]) -> Finding:
@@ -116,9 +102,11 @@ def _vectors(host: Mapping[str, Any], environ: Mapping[str, str]) -> Finding:
 def _threads(host: Mapping[str, Any], cores: int) -> Finding:
     threads, hint = host["threads"], None
     if threads > cores:
-        hint = f"there are {cores} cores: threads wait for each other. Use --threads {cores}."
+        hint = (
+            f"there are {cores} cores to use: threads wait for each other. Use --threads {cores}."
+        )
     elif threads < cores:
-        hint = f"there are {cores} cores. Use --threads {cores}, or unset NUMBA_NUM_THREADS."
+        hint = f"there are {cores} cores to use. Use --threads {cores}, or unset NUMBA_NUM_THREADS."
     return Finding("threads", str(threads), hint)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from minigrad.kernels import _pool
 from minigrad.kernels._constant import release_prepared
+from minigrad.kernels._cores import cpu_quota, present_cores, usable_cores
 from minigrad.kernels._environment import (
     FORMS,
     SettingError,

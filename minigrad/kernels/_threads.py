@@ -5,6 +5,7 @@ itself. It changes how long a kernel takes and never its result.
 """
 
 import contextlib
+import functools
 import operator
 import os
 import threading
@@ -14,13 +15,14 @@ from typing import Any
 import numba
 import numba.np.ufunc.parallel
 
+from minigrad.kernels._cores import usable_cores
 from minigrad.kernels._environment import MOST_THREADS, missing_layer
 from minigrad.kernels._numba import config
 
 # Any: the module makes some of its names while it runs.
 pool: Any = numba.np.ufunc.parallel
 
-_wanted: int | None = None  # None: as many as Numba would use
+_wanted: int | None = None  # None: as many as is usual
 
 
 class _Local(threading.local):
@@ -37,7 +39,14 @@ _layer: str | None = None
 
 def get_num_threads() -> int:
     """Return how many threads a kernel runs on."""
-    return _wanted or config.NUMBA_NUM_THREADS
+    return _wanted or _usual()
+
+
+@functools.cache
+def _usual() -> int:
+    """Return how many the environment asks for, or one for each core that may be used."""
+    planned = config.NUMBA_NUM_THREADS
+    return planned if "NUMBA_NUM_THREADS" in os.environ else min(planned, usable_cores())
 
 
 def set_num_threads(n: int) -> None:

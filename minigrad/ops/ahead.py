@@ -24,7 +24,7 @@ from typing import Any
 
 from minigrad.core import function
 from minigrad.core.function import Function
-from minigrad.kernels import _misses, _serial, conv_choice
+from minigrad.kernels import _cores, _misses, _serial, conv_choice
 from minigrad.ops._description import LENGTH_BYTES, Call, described
 
 __all__ = ["VARIABLE", "possible"]
@@ -174,10 +174,9 @@ def _end() -> None:
 
 def possible() -> bool:
     """Whether a helper would find a core that is free, and an interpreter."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # Elsewhere processes cannot take turns, and a program that embeds Python does other things.
     interpreter = Path(sys.executable or "").name
-    return os.name == "posix" and (cores or 1) > 1 and interpreter.startswith("python")
+    return os.name == "posix" and _cores.usable_cores() > 1 and interpreter.startswith("python")
 
 
 def _call_in_progress() -> tuple[Any, Any, Any, Any] | None:

@@ -35,5 +35,8 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Threads that kernels use: ``NUMBA_NUM_THREADS``, or all cores, unless set otherwise."""
+    """Threads that kernels use: ``NUMBA_NUM_THREADS``, or all cores, unless set otherwise.
+
+    Where a container may use fewer cores than it sees, no more than these.
+    """
     return kernels.get_num_threads()

@@ -227,10 +227,20 @@ HOST = {
 }  # fmt: skip
 
 
+def test_the_doctor_says_of_how_many_cores_a_container_may_use(monkeypatch):
+    monkeypatch.setattr(kernels, "present_cores", lambda: 4)
+    monkeypatch.setattr(kernels, "cpu_quota", lambda: 1.5)
+    found = {finding.about: finding for finding in doctor.findings(HOST, {})}
+    assert ", 4 cores, of which 1.5 may be used at a time" in found["CPU"].found
+    monkeypatch.setattr(kernels, "cpu_quota", lambda: None)
+    found = {finding.about: finding for finding in doctor.findings(HOST, {})}
+    assert ", 4 cores" in found["CPU"].found
+    assert "of which" not in found["CPU"].found
+
+
 def hints(monkeypatch, host=None, environ=None):
-    monkeypatch.setattr(doctor.machine, "cores", lambda: 4)
+    monkeypatch.setattr(kernels, "usable_cores", lambda: 4)
     monkeypatch.setattr(doctor.machine, "load", lambda: 0.1)
-    monkeypatch.setattr(doctor, "_quota", lambda cores: None)
     monkeypatch.setattr(doctor.ahead, "possible", lambda: True)
     found = doctor.findings({**HOST, **(host or {})}, environ or {})
     return {finding.about: finding.hint for finding in found if finding.hint}
