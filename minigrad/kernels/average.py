@@ -36,9 +36,10 @@ _PARTS = 16
 
 @remembered
 def _parts(N: int, C: int, P: int) -> tuple[int, int]:
-    """Return into how many parts an image of P pixels is cut, and of how many chunks they are."""
+    """Return into how many parts an image of P pixels is cut, and into how many chunks they go."""
     parts = 1 if P <= _ROWS else min(P, chunks_of(P * C, _PART), chunks_of(_PARTS, max(1, N)))
-    return parts, min(N * parts, chunks_of(N * P * C, _PART))
+    together = N * parts // max(chunks_of(N * P * C, _PART), 1)  # in each chunk as many
+    return parts, chunks_of(N * parts, max(together, 1))
 
 
 @remembered
@@ -76,13 +77,13 @@ def _sum_pixels(x, first, last, C, width, row, total):
 
 
 @body
-def _round(total, out):
+def _round(total, divisor, out):
     for c in range(out.size):
-        out[c] = total[c]
+        out[c] = total[c] / divisor
 
 
 @kernel
-def _sums_loop(x, P, width, parts, chunks, out):
+def _sums_loop(x, P, width, parts, chunks, divisor, out):
     N, C = out.shape
     slots = np.empty((N * parts if parts > 1 else 0, C))
     for chunk in prange(chunks):
@@ -93,27 +94,29 @@ def _sums_loop(x, P, width, parts, chunks, out):
             n, start, stop = _place(i, parts, P)
             if P <= _ROWS and width == C:  # one block and nothing to fold: no float64 is needed
                 sum_values(x, start * C, stop * C, C, row)
-                _round(row, out[n])
+                _round(row, divisor, out[n])
                 continue
             _sum_pixels(x, start * C, stop * C, C, width, row, total)
             if parts == 1:
-                _round(total, out[n])
+                _round(total, divisor, out[n])
             else:
-                _round(total, slots[i])
+                _round(total, 1.0, slots[i])
     if parts > 1:
         for n in range(N):
             total = slots[n * parts]
             for i in range(n * parts + 1, (n + 1) * parts):
                 add_row(total, slots[i])
-            _round(total, out[n])
+            _round(total, divisor, out[n])
 
 
-def image_sums(x: np.ndarray) -> np.ndarray:
-    """Return the sum of each channel of each image."""
+def image_sums(x: np.ndarray, divisor: float = 1.0) -> np.ndarray:
+    """Return the sum of each channel of each image, divided by a number."""
     N, C, H, W = x.shape
     out, (parts, chunks) = np.empty((N, C), x.dtype), _parts(N, C, H * W)
     width = _summed_width(C, H * W // parts, x.dtype)
-    _sums_loop.launch(x.size, flat_channels_last(x), H * W, width, parts, chunks, out)
+    _sums_loop.launch(
+        x.size, flat_channels_last(x), H * W, width, parts, chunks, float(divisor), out
+    )
     return out
 
 

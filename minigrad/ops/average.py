@@ -46,7 +46,7 @@ class AvgPool2d(Function):
         ctx.divisor = divisor
         ctx.whole = _is_all(rows[0], H) and _is_all(columns[0], W)
         if ctx.whole:
-            return kernels.image_sums(x)[:, :, None, None] / divisor
+            return kernels.image_sums(x, divisor.item())[:, :, None, None]
         ctx.transposed = rows[1], columns[1]
         return kernels.resample2d(x, rows[0], columns[0], divisor)
 
@@ -287,7 +287,7 @@ class GlobalAvgPool2d(Function):
     @staticmethod
     def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
         ctx.size = H, W = x.shape[2:]
-        return kernels.image_sums(x) / (H * W)
+        return kernels.image_sums(x, H * W)
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:

@@ -20,10 +20,12 @@ def test_equals_the_twin_on_any_shape(shape, dtype, seed):
     rng = np.random.default_rng(seed)
     # Whole numbers, so that sums are exact in any order.
     x = rng.integers(-9, 10, shape).astype(dtype)
-    sums = kernels.image_sums(x)
+    sums, means = kernels.image_sums(x), kernels.image_sums(x, shape[2] * shape[3])
     images = kernels.spread_over_images(sums, shape[2:])
     with kernels.use("reference"):
         np.testing.assert_array_equal(sums, kernels.image_sums(x), strict=True)
+        twin = kernels.image_sums(x, shape[2] * shape[3])
+        np.testing.assert_array_equal(means, twin, strict=True)
         want = kernels.spread_over_images(sums, shape[2:])
     np.testing.assert_array_equal(images, want, strict=True)
 

@@ -3,18 +3,19 @@
 import numpy as np
 
 
-def image_sums(x: np.ndarray) -> np.ndarray:
-    """Return the sum of each channel of each image.
+def image_sums(x: np.ndarray, divisor: float = 1.0) -> np.ndarray:
+    """Return the sum of each channel of each image, divided by a number.
 
     Parameters
     ----------
     x : ndarray, (N, C, H, W)
+    divisor : float
 
     Returns
     -------
     sums : ndarray of x's dtype, (N, C)
     """
-    return x.sum(axis=(2, 3))
+    return x.sum(axis=(2, 3)) / divisor
 
 
 def spread_over_images(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
