@@ -42,9 +42,11 @@ def cpu_quota(groups: Path = _GROUPS, own: Path = _OWN) -> float | None:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
+        top = groups / controllers  # of version 2, which has no name, the whole
+        if not top.exists():
+            top = groups / "cpu"  # where controllers that share a folder stand in another order
         # A container may see its own group at the top, by a path that is there outside alone.
         for folder in (Path(path), *Path(path).parents):
-            top = groups / controllers
             quotas.append(_quota_of(top / folder.relative_to("/")))
     return min((quota for quota in quotas if quota is not None), default=None)
 

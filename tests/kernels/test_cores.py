@@ -40,6 +40,8 @@ VERSION_1 = {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"
          0.25),
         ("4:cpu,cpuacct:/\n",
          {"cpu,cpuacct/cpu.cfs_quota_us": "300", "cpu,cpuacct/cpu.cfs_period_us": "100"}, 3.0),
+        ("4:cpu,cpuacct:/\n",
+         {"cpu/cpu.cfs_quota_us": "300", "cpu/cpu.cfs_period_us": "200"}, 1.5),
         ("3:cpuset:/\n", {"cpuset/cpu.max": "1 2\n"}, None),
         # What no system should say is no quota.
         ("0::/\n", {"cpu.max": "\n"}, None),
