@@ -70,6 +70,24 @@ def test_torch_takes_turns_and_is_right(script):
         assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"])
 
 
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ("2x3x9x8,4x1x1,s2", "torch"),
+        ("2x30x9x8,4x1x1,s1x2,g2", "torch"),
+        ("2x16x9x8,4x1x1,s2", "torch channels_last"),
+        ("2x3x9x8,4x1x1", "torch channels_last"),
+        ("2x3x9x8,4x1x2,s2", "torch channels_last"),
+    ],
+)
+def test_torch_is_not_led_to_write_past_its_memory(script, shape, layout):
+    pytest.importorskip("torch")
+    for product in ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight"):
+        found = script.make(f"{product}:{shape}", script.Torch(1)).work(script.normal).contenders
+        wanted = layout if product == "conv2d_grad_weight" else "torch channels_last"
+        assert list(found) == ["minigrad", wanted]
+
+
 def test_the_report_lists_what_is_slow_or_wrong_with_how_to_repeat_it(script):
     wrong = {"name": "relu_backward:1x1x1x1", "wrong": {"minigrad": "WRONG RESULT"}}
     assert "\n".join(script.report([*ROWS, wrong], 0.5)).split("\n") == [
