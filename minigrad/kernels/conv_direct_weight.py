@@ -48,7 +48,7 @@ from minigrad.kernels import (
 )
 from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
-from minigrad.kernels._layout import Shape, flat_channels_last
+from minigrad.kernels._layout import Shape, flat_channels_last, remembered
 from minigrad.kernels._numbers import plain
 from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._simd import lanes_of, tile_load, tile_outer, tile_store, tile_zeros
@@ -59,6 +59,7 @@ from minigrad.kernels.conv_geometry import (
     as_row,
     geometry,
     is_column,
+    is_pointwise,
     seeing,
 )
 from minigrad.kernels.conv_patch import LINE, copy_cotangents, fill_patches, pack_vectors, panel_of
@@ -66,6 +67,13 @@ from minigrad.kernels.conv_slots import Taps, gather, gather_loop
 from minigrad.kernels.conv_weight_plan import TALL, WIDE, Plan, form_of
 from minigrad.kernels.conv_window import Window, fill_windows, most_rows
 from minigrad.kernels.gemm import NEIGHBOUR
+
+# How far the estimate for x and its cotangent exchanged must be below that for them as they are:
+# both are rough.
+SURE = 1.25
+
+# Fewer pixels are cut into parts of the channels, which lie far apart in memory.
+MANY_PIXELS = 2048
 
 
 class Scratch(NamedTuple):
@@ -115,6 +123,11 @@ def _write_grad_weight(
     if conv_scale.serves(g):
         conv_scale.write_grad_weight(grad_out, x, g, taps, grad_weight)
         return
+    if taps.square == 1 and _pays_turned(g, x.dtype):
+        turned = _pool.empty((g.C, g.F), x.dtype)
+        conv_weight_rows.sum_rows(x, grad_out, _turned(g), taps, turned)
+        grad_weight[:, :, 0, 0] = turned.T
+        return
     if taps.square == 1 and conv_point_weight.serves(g, x.dtype):
         conv_point_weight.write_grad_weight(grad_out, x, g, grad_weight)
         return
@@ -140,6 +153,23 @@ def _write_grad_weight(
     )
     if plan.slots > 1:
         gather_loop.launch(sums.size, sums, g, plan, taps, grad_weight.reshape(-1))
+
+
+def _turned(g: Geometry) -> Geometry:
+    """Return the convolution whose x is the other's cotangent, and whose cotangent is its x.
+
+    Where each output sees one pixel, that has the same gradient of the weight, transposed.
+    """
+    return g._replace(C=g.F, F=g.C, channels=g.F, filters=g.C, depth=g.F)
+
+
+@remembered
+def _pays_turned(g: Geometry, dtype: np.dtype) -> bool:
+    """Tell whether few filters are summed faster as few channels are, which packs nothing."""
+    if g.groups > 1 or not is_pointwise(g) or g.pixels < MANY_PIXELS:
+        return False
+    pixel = min(conv_weight_rows.cost(g, dtype), conv_point_weight.cost(g, dtype))
+    return SURE * conv_weight_rows.total_cost(_turned(g), dtype) < g.pixels * pixel
 
 
 @kernel

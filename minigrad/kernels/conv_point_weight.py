@@ -94,11 +94,15 @@ def serves(g: Geometry, dtype: np.dtype) -> bool:
     inside = (g.OH - 1) * g.stride_h < g.H and (g.OW - 1) * g.stride_w < g.W
     if not single or not inside or g.C % lanes(dtype) == 0:
         return single and inside
-    vectors, lines = whole_vectors(g.C, dtype), chunks_of(g.F, LINE)
-    cost = vectors * chunks_of(g.F, TALL) * TALL
-    cost += copy_cost(vectors + lines * LINE // lanes(dtype), 1)
     gathered = conv_weight_rows.ADDING * whole_vectors(g.F, dtype) * g.C // g.pixels
-    return cost <= conv_weight_rows.cost(g, dtype) + gathered
+    return cost(g, dtype) <= conv_weight_rows.cost(g, dtype) + gathered
+
+
+def cost(g: Geometry, dtype: np.dtype) -> int:
+    """Estimate how long a pixel takes, counted in products of a value and a vector."""
+    vectors, lines = whole_vectors(g.C, dtype), chunks_of(g.F, LINE)
+    packed = vectors + lines * LINE // lanes(dtype)
+    return vectors * chunks_of(g.F, TALL) * TALL + copy_cost(packed, 1)
 
 
 def write_grad_weight(

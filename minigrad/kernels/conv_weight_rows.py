@@ -189,22 +189,30 @@ def _chunks(g: Geometry, dtype: np.dtype) -> tuple[int, int]:
     Parts copy the same pixels, slots have to be added: few pixels of a small weight have more slots
     than their number asks for.
     """
-    vectors, stack = g.groups * whole_vectors(g.filters, dtype), _stack(g, dtype)
-    sums = vectors * g.KH // stack * sum(_tiles(stack * g.KW * g.channels)) * TALL
-
-    def parts(slots: int) -> int:
-        return min(vectors, chunks_of(SLOTS, slots))
-
-    def cost(slots: int) -> int:
-        pixel = _cost(g, stack, parts(slots), dtype)
-        return shared(g.groups * g.pixels * pixel, slots * parts(slots)) + ADDING * slots * sums
-
     most = min(SLOTS, g.N * g.OH)
     least = max(min(most, g.pixels // SLOT_PIXELS), 1)
     # Powers of two divide among the threads: these begin with the greatest one up to the least.
     some = [1 << i for i in range(most.bit_length()) if least < 2 << i]
-    slots = min(some, key=cost)
-    return slots, parts(slots)
+    slots = min(some, key=lambda slots: _total(g, slots, dtype))
+    return slots, _parts(g, slots, dtype)
+
+
+def _parts(g: Geometry, slots: int, dtype: np.dtype) -> int:
+    """Return into how many parts the vectors are cut, for so many slots."""
+    return min(g.groups * whole_vectors(g.filters, dtype), chunks_of(SLOTS, slots))
+
+
+def total_cost(g: Geometry, dtype: np.dtype) -> int:
+    """Estimate how long all pixels take, and to add up their slots."""
+    return _total(g, _chunks(g, dtype)[0], dtype)
+
+
+def _total(g: Geometry, slots: int, dtype: np.dtype) -> int:
+    vectors, stack = g.groups * whole_vectors(g.filters, dtype), _stack(g, dtype)
+    sums = vectors * g.KH // stack * sum(_tiles(stack * g.KW * g.channels)) * TALL
+    parts = _parts(g, slots, dtype)
+    pixel = _cost(g, stack, parts, dtype)
+    return shared(g.groups * g.pixels * pixel, slots * parts) + ADDING * slots * sums
 
 
 @kernel

@@ -160,6 +160,7 @@ CASES = {
         1,
     ),
     "one tap, parts of strips": ((2, 288, 9, 14), (40, 288, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, few filters": ((3, 37, 29, 31), (5, 37, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "few pixels, dilated": ((1, 70, 5, 5), (37, 70, 3, 3), (2, 2), (0, 0, 2, 2), (2, 2), 1),
     "few pixels over padding": ((2, 35, 1, 4), (150, 35, 3, 5), (1, 2), (1, 1, 2, 2), (1, 1), 1),
     "more pixels than a low tile": ((3, 21, 3, 4), (70, 21, 2, 2), (2, 2), (1, 0, 1, 0), (1, 1), 1),
@@ -320,7 +321,7 @@ def test_the_gradients_are_the_adjoints_of_the_forward_pass(case):
         "dilated, one phase", "few filters", "few channels of many filters",
         "blocks over channels of groups", "depthwise, one tap", "few channels, pixels unseen",
         "few pixels that overlap", "narrow images", "few pixels, dilated",
-        "more pixels than a low tile",
+        "more pixels than a low tile", "one tap, few filters",
     ],
 )  # fmt: skip
 def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch, pool_of_four):
@@ -577,6 +578,26 @@ def test_weights_of_one_tap_are_products_of_panels(name, packed):
     x_shape, weight_shape, *settings = CASES[name]
     g = seeing(geometry(x_shape, weight_shape, *settings))[0]
     assert conv_point_weight.serves(g, np.dtype("f4")) == packed
+
+
+@pytest.mark.skipif(
+    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
+)
+@pytest.mark.parametrize(
+    ("name", "turned"),
+    [
+        ("one tap, few filters", True),
+        ("one tap, vectors in part", False),  # many filters
+        ("one tap, slots", False),
+        ("pointwise", False),  # few pixels
+        ("one tap, a stride", False),
+        ("3x3", False),
+    ],
+)
+def test_few_filters_of_one_tap_are_summed_as_few_channels(name, turned):
+    x_shape, weight_shape, *settings = CASES[name]
+    g = seeing(geometry(x_shape, weight_shape, *settings))[0]
+    assert conv_direct_weight._pays_turned(g, np.dtype("f4")) == turned
 
 
 @pytest.mark.parametrize(("channels", "whole"), [(1, True), (64, False)])
