@@ -14,9 +14,10 @@ tap (kh, kw) sees in channel c. Each pixel adds an outer product to the gradient
 Channels come in *blocks* of one vector, if they can be cut so: what a tap sees of a block is one
 vector of the window (see ``conv_window.py``), and taps side by side are neighbours in the cache.
 A filter of one tap takes several vectors to a block (without groups and padding, all of it is a
-product of matrices: see ``conv_point_weight.py``); where pixels lie far apart, the vectors of a
-tile are *packed* before it needs them. Where channels do not fill vectors, the last block hangs
-over them, or the values under all taps are copied side by side into a *patch* for each pixel::
+product of matrices: see ``conv_point_weight.py``, or for few filters ``conv_weight_rows.py``);
+where pixels lie far apart, the vectors of a tile are *packed* before it needs them. Where channels
+do not fill vectors, the last block hangs over them, or the values under all taps are copied side by
+side into a *patch* for each pixel::
 
     3 channels, 3 x 3 taps:    |a a a b b b c c c d d d e e e f|f f g g g h h h i i i - - - - -|
 
