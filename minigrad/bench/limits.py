@@ -123,6 +123,7 @@ def measure_copy(size: int, repeat: int = 9) -> float:
 
 def _from_a_line(size: int) -> np.ndarray:
     """Make an array that begins with a line of the cache; touched, so that no page is fresh."""
+    # Not by conv_pack.aligned, with which this module would load Numba when it is imported.
     memory = np.ones(size // 4 + 16, np.float32)
     first = -memory.__array_interface__["data"][0] // 4 % 16
     return memory[first : first + size // 4]

@@ -35,18 +35,19 @@ def cpu_quota(groups: Path = _GROUPS, own: Path = _OWN) -> float | None:
     """
     try:
         lines = own.read_text().splitlines()
-    except OSError:  # not Linux
+    except (OSError, ValueError):  # not Linux, or no text
         return None
     quotas = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        controllers, _, path = line.partition(":")[2].partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
         top = groups / controllers  # of version 2, which has no name, the whole
         if not top.exists():
             top = groups / "cpu"  # where controllers that share a folder stand in another order
         # A container may see its own group at the top, by a path that is there outside alone.
-        for folder in (Path(path), *Path(path).parents):
+        group = Path("/", path)
+        for folder in (group, *group.parents):
             quotas.append(_quota_of(top / folder.relative_to("/")))
     return min((quota for quota in quotas if quota is not None), default=None)
 

@@ -78,6 +78,7 @@ def _sum_pixels(x, first, last, C, width, row, total):
 
 @body
 def _round(total, divisor, out):
+    """Write sums, divided by a number, in the dtype of out."""
     for c in range(out.size):
         out[c] = total[c] / divisor
 

@@ -208,6 +208,7 @@ def total_cost(g: Geometry, dtype: np.dtype) -> int:
 
 
 def _total(g: Geometry, slots: int, dtype: np.dtype) -> int:
+    """Estimate the same for a number of slots."""
     vectors, stack = g.groups * whole_vectors(g.filters, dtype), _stack(g, dtype)
     sums = vectors * g.KH // stack * sum(_tiles(stack * g.KW * g.channels)) * TALL
     parts = _parts(g, slots, dtype)

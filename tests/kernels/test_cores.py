@@ -44,6 +44,8 @@ VERSION_1 = {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"
          {"cpu/cpu.cfs_quota_us": "300", "cpu/cpu.cfs_period_us": "200"}, 1.5),
         ("3:cpuset:/\n", {"cpuset/cpu.max": "1 2\n"}, None),
         # What no system should say is no quota.
+        ("", {"cpu.max": "1 2\n"}, None),
+        ("no group\n1:cpu\n0::a\n", {"a/cpu.max": "1 2\n"}, 0.5),
         ("0::/\n", {"cpu.max": "\n"}, None),
         ("0::/\n", {"cpu.max": "many 100000\n"}, None),
         ("0::/\n", {"cpu.max": "100000 0\n"}, None),
@@ -55,6 +57,8 @@ def test_the_quota_is_that_of_the_tightest_group(tmp_path, own, files, quota):
 
 def test_other_systems_have_no_quota(tmp_path):
     assert cpu_quota(tmp_path, tmp_path / "missing") is None
+    (tmp_path / "no text").write_bytes(b"0::/\xff")
+    assert cpu_quota(tmp_path, tmp_path / "no text") is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ def image_sums(x: np.ndarray, divisor: float = 1.0) -> np.ndarray:
     ----------
     x : ndarray, (N, C, H, W)
     divisor : float
+        H W makes means of the sums.
 
     Returns
     -------
