@@ -10,6 +10,7 @@ import numpy as np
 
 from minigrad import kernels
 from minigrad.bench.limits import Roofs
+from minigrad.bench.products import Multiply, Product, measure_products, product_of
 
 __all__ = ["measure_profile", "profile_lines"]
 
@@ -22,8 +23,17 @@ _NOTHING: dict[str, Any] = {"calls": 0, "seconds": 0.0, "flops": 0, "bytes": 0, 
 _READ_TWICE = {"batch_norm_training": 1, "batch_norm_backward": 2}
 
 
-def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
+def measure_profile(
+    call: Callable[[], Any], libraries: dict[str, Multiply], calls: int = 3
+) -> dict[str, Any]:
     """Run a warm call some times and account for its time.
+
+    Parameters
+    ----------
+    call : callable
+    libraries : dict of str to callable
+        Products of matrices, to be held against the kernels that make such products.
+    calls : int
 
     Returns
     -------
@@ -31,12 +41,17 @@ def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
         ``seconds`` of one call, ``outside``, those in no kernel, and for each kernel in
         ``kernels``, the longest first: ``calls``, ``seconds``, ``loops`` (seconds of each compiled
         loop; the rest of the kernel's time is Python's), ``flops`` as the definition asks for
-        them, ``bytes`` of all its arrays, ``moved``, the same with what is read twice, and for each
-        amount of work apart in ``works``: calls, flops, bytes and moved of one, seconds of all.
+        them, ``bytes`` of all its arrays, ``moved``, the same with what is read twice, and
+        ``works``, for each amount of work apart ``calls``, ``seconds`` of all, ``flops``, ``bytes``
+        and ``moved`` of one, and in ``alone`` what one takes that is a product of matrices, by
+        minigrad and each library.
     """
     found: dict[str, dict[str, Any]] = {}
+    telling = 0.0
 
     def tell(watched: Any) -> None:
+        nonlocal telling
+        start = time.perf_counter()
         mine = found.setdefault(watched.name, dict(_NOTHING, loops=Counter(), works={}))
         flops, nbytes = _flops(watched), _bytes((*watched.args, watched.result))
         moved = nbytes + _bytes(watched.args[: _READ_TWICE.get(watched.name, 0)])
@@ -46,29 +61,47 @@ def measure_profile(call: Callable[[], Any], calls: int = 3) -> dict[str, Any]:
         mine["bytes"] += nbytes
         mine["moved"] += moved
         mine["loops"].update(watched.loops)
-        mine["works"].setdefault((flops, nbytes, moved), []).append(watched.seconds)
+        work = flops, nbytes, moved, product_of(watched)
+        mine["works"].setdefault(work, []).append(watched.seconds)
+        telling += time.perf_counter() - start
 
     call()
     with kernels.watch_kernels(tell):
         start = time.perf_counter()
         for _ in range(calls):
             call()
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - start - telling
+    products = [work[-1] for mine in found.values() for work in mine["works"] if work[-1]]
+    alone = measure_products(products, libraries)
     for mine in found.values():
         mine["calls"] //= calls
         for key in ("seconds", "flops", "bytes", "moved"):
             mine[key] /= calls
         mine["loops"] = {name: spent / calls for name, spent in mine["loops"].most_common()}
-        mine["works"] = [
-            (len(times) // calls, *work, sum(times) / calls)
-            for work, times in mine["works"].items()
-        ]
+        mine["works"] = [_work(work, times, calls, alone) for work, times in mine["works"].items()]
     longest = sorted(found, key=lambda name: -found[name]["seconds"])
     inside = sum(mine["seconds"] for mine in found.values())
     return {
         "seconds": seconds / calls,
         "outside": seconds / calls - inside,
         "kernels": {name: found[name] for name in longest},
+    }
+
+
+def _work(
+    work: tuple[Any, ...],
+    times: list[float],
+    calls: int,
+    alone: dict[Product, dict[str, float]],
+) -> dict[str, Any]:
+    flops, nbytes, moved, product = work
+    return {
+        "calls": len(times) // calls,
+        "seconds": sum(times) / calls,
+        "flops": flops,
+        "bytes": nbytes,
+        "moved": moved,
+        "alone": alone.get(product, {}),
     }
 
 
@@ -109,6 +142,24 @@ def profile_lines(profile: dict[str, Any], roofs: Roofs) -> Iterator[str]:
     if small:
         yield f"    {_share(small, whole)}  other kernels"
     yield f"    {_share(profile['outside'], whole)}  outside kernels"
+    yield from _products_lines(profile)
+
+
+def _products_lines(profile: dict[str, Any]) -> Iterator[str]:
+    """What products of matrices take, and what they take elsewhere."""
+    works = [work for mine in profile["kernels"].values() for work in mine["works"]]
+    products = [work for work in works if work["alone"]]
+    if products:
+        calls, seconds = (sum(work[key] for work in products) for key in ("calls", "seconds"))
+        elsewhere: Counter[str] = Counter()
+        for work in products:
+            for library, spent in work["alone"].items():
+                elsewhere[library] += work["calls"] * spent
+        told = ", ".join(f"{1e3 * spent:.1f} ms by {name}" for name, spent in elsewhere.items())
+        yield (
+            f"  {calls} of its calls are products of matrices: {1e3 * seconds:.1f} ms; each alone, "
+            f"with matrices from memory, {told}"
+        )
 
 
 def _share(seconds: float, whole: float) -> str:

@@ -3,6 +3,9 @@
 The roof of a call is the time its multiplications take at the measured peak, or the bytes it moves
 at the speed of a copy between arrays as large, whichever is longer. Winograd multiplies less than
 the definition asks for, so its calls may be faster than that; then they count as they are.
+
+No loop reaches the peak on matrices that come from memory. Where a network multiplies matrices,
+what the best of other libraries takes for the same ones is the roof that counts beside it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,28 +61,50 @@ def _row_reason(row: Row, rival: str, wanted: float, roofs: Roofs) -> str:
         told += f"; {_time(least)} with all that is slower at its roof"
         if least > goal:
             told += ", so the rest has to come from what is above the roof already"
+        reached = least_seconds(row, roofs, by_libraries=True)
+        if reached > least:
+            told += (
+                f"; {_time(reached)} if products of matrices are no faster than the fastest "
+                "library makes them"
+            )
+            if reached > goal:
+                told += ", which is more than is wanted"
     return told
 
 
-def least_seconds(row: Row, roofs: Roofs) -> float:
-    """What a row would take if all in it that is slower than its roof reached it; 0 without one."""
+def least_seconds(row: Row, roofs: Roofs, by_libraries: bool = False) -> float:
+    """What a row would take if all in it that is slower than its roof reached it; 0 without one.
+
+    ``by_libraries`` says whether a product of matrices has what libraries take for a roof too.
+    """
     seconds: float = row["contenders"]["minigrad"]["median"]
     if row["profile"]:
-        return seconds - sum(gap for gap, _ in _gaps(row["profile"], roofs))
-    return min(seconds, _roof(row["flops"], row["bytes"], row["moved"], roofs))
+        gaps = sum(gap for gap, _ in _gaps(row["profile"], roofs, by_libraries))
+        # Watched calls take a little longer than others: what counts is their part of the time.
+        return seconds * (1 - gaps / row["profile"]["seconds"])
+    return min(seconds, _roof(row, roofs))
 
 
-def _roof(flops: int, nbytes: int, moved: int, roofs: Roofs) -> float:
-    return max(flops / roofs.flops, moved / roofs.bandwidth(nbytes))
+def _roof(work: dict[str, Any], roofs: Roofs, by_libraries: bool = False) -> float:
+    """The least seconds of one call: of a row, or of a kernel in a network."""
+    least = max(work["flops"] / roofs.flops, work["moved"] / roofs.bandwidth(work["bytes"]))
+    if by_libraries and work["alone"]:
+        # In parts of what this library took beside them, for the network ran at another time.
+        ours, *others = work["alone"].values()
+        seconds = work["seconds"] / work["calls"]
+        return max(least, seconds * min(others) / ours)
+    return least
 
 
-def _gaps(profile: dict[str, Any], roofs: Roofs) -> list[tuple[float, str]]:
+def _gaps(
+    profile: dict[str, Any], roofs: Roofs, by_libraries: bool = False
+) -> list[tuple[float, str]]:
     """How many seconds each kernel takes beyond its roof, and its name; the most first."""
     found = [(profile["outside"], "outside kernels")]
     for name, mine in profile["kernels"].items():
         gaps = [
-            max(0.0, seconds - calls * _roof(flops, nbytes, moved, roofs))
-            for calls, flops, nbytes, moved, seconds in mine["works"]
+            max(0.0, work["seconds"] - work["calls"] * _roof(work, roofs, by_libraries))
+            for work in mine["works"]
         ]
         found.append((sum(gaps), name))
     return sorted(found, reverse=True)

@@ -15,6 +15,7 @@ from minigrad.bench.case import Case, Verdict, Work, normal, verify
 from minigrad.bench.limits import Roofs
 from minigrad.bench.machine import environment, load
 from minigrad.bench.memory import peak_alone, peak_rise
+from minigrad.bench.products import multipliers
 from minigrad.bench.profile import measure_profile
 from minigrad.bench.report import FORMAT
 from minigrad.bench.statistics import paired_ratio
@@ -133,7 +134,10 @@ def _row(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
     timings = interleave(work.contenders, seconds, settings.rounds)
     names = list(work.contenders)
     memory = _memory(case, work, settings)
-    profile = measure_profile(work.contenders[names[0]]) if case.profiled else None
+    profile = None
+    if case.profiled:
+        libraries = multipliers(settings.against == "torch")
+        profile = measure_profile(work.contenders[names[0]], libraries)
     return {
         "suite": case.suite,
         "name": case.name,

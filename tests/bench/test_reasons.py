@@ -62,32 +62,62 @@ def test_a_row_without_roofs_tells_its_times():
 def network():
     """Of 100 ms: 40 at half the peak, 20 above it, 24 at half the speed of a copy, 16 outside."""
     size = 4 * 10**7
+    alone = {"minigrad": 0.04, "numpy": 0.036, "torch": 0.03}  # in a slower hour
     kernels = {
         "conv2d_forward": {
-            "works": [(2, 10**10, 9, 9, 0.04), (1, 3 * 10**10, 9, 9, 0.02)],
+            "works": [work(2, 0.04, 10**10, 9, 9, alone), work(1, 0.02, 3 * 10**10, 9, 9)],
         },
-        "batch_norm_training": {"works": [(2, 0, 2 * size, 2 * size + size, 0.024)]},
+        "batch_norm_training": {"works": [work(2, 0.024, 0, 2 * size, 3 * size)]},
     }
-    return lambda theirs: made(
-        "grad:net", 0.1, theirs, profile={"outside": 0.016, "kernels": kernels}
-    )
+    profile = {"seconds": 0.1, "outside": 0.016, "kernels": kernels}
+    return lambda theirs, ours=0.1: made("grad:net", ours, theirs, profile=profile)
+
+
+def work(calls, seconds, flops, nbytes, moved, alone=()):
+    """Calls of a kernel with one amount of work: their time, and what there is in one."""
+    return {
+        "calls": calls, "seconds": seconds, "flops": flops, "bytes": nbytes, "moved": moved,
+        "alone": dict(alone),
+    }  # fmt: skip
 
 
 def test_a_network_is_accounted_for_call_by_call(network):
     assert least_seconds(network(0.1), ROOFS) == pytest.approx(0.02 + 0.02 + 0.012)
     told = list(ratio_reasons([network(0.15)], "torch", 2.0, ROOFS))
     assert told == [
-        "  1.50 grad:net: 100 ms, 75.0 ms wanted; 52.0 ms with all that is slower at its roof",
+        "  1.50 grad:net: 100 ms, 75.0 ms wanted; 52.0 ms with all that is slower at its roof; "
+        "62.0 ms if products of matrices are no faster than the fastest library makes them",
         "    slower than the roofs by conv2d_forward 20.0 ms, outside kernels 16.0 ms, "
         "batch_norm_training 12.0 ms",
     ]
 
 
+def test_a_network_is_accounted_for_by_parts_of_its_time(network):
+    # It was watched in a slower hour, in 100 ms.
+    assert least_seconds(network(0.1, ours=0.05), ROOFS) == pytest.approx(0.026)
+
+
+def test_a_network_that_libraries_keep_from_its_target(network):
+    told = list(ratio_reasons([network(0.12)], "torch", 2.0, ROOFS))
+    assert told[0] == (
+        "  1.20 grad:net: 100 ms, 60.0 ms wanted; 52.0 ms with all that is slower at its roof; "
+        "62.0 ms if products of matrices are no faster than the fastest library makes them, which "
+        "is more than is wanted"
+    )
+
+
+def test_a_product_that_is_faster_than_libraries_counts_as_it_is(network):
+    row = network(0.1)
+    product, _ = row["profile"]["kernels"]["conv2d_forward"]["works"]
+    product["alone"] = {"minigrad": 0.02, "numpy": 0.03, "torch": 0.06}
+    assert least_seconds(row, ROOFS, by_libraries=True) == pytest.approx(0.04 + 0.02 + 0.012)
+
+
 def test_a_network_that_the_roofs_keep_from_its_target(network):
     told = list(ratio_reasons([network(0.08)], "torch", 2.0, ROOFS))
-    assert told[0] == (
+    assert told[0].startswith(
         "  0.80 grad:net: 100 ms, 40.0 ms wanted; 52.0 ms with all that is slower at its roof, so "
-        "the rest has to come from what is above the roof already"
+        "the rest has to come from what is above the roof already; 62.0 ms if products"
     )
 
 

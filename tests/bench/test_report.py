@@ -185,13 +185,29 @@ def test_the_time_of_a_network_is_accounted_for():
     )
     assert 0 < sum(conv["loops"].values()) < conv["seconds"]
     works = conv["works"]
-    assert sum(calls for calls, *_ in works) == conv["calls"]
-    assert sum(calls * flops for calls, flops, *_ in works) == conv["flops"]
-    assert sum(seconds for *_, seconds in works) == pytest.approx(conv["seconds"])
+    assert sum(work["calls"] for work in works) == conv["calls"]
+    assert sum(work["calls"] * work["flops"] for work in works) == conv["flops"]
+    assert sum(work["seconds"] for work in works) == pytest.approx(conv["seconds"])
+    assert not any(work["alone"] for work in works)  # its filters are all 3 x 3
     text = "\n".join(report.row_lines(row, ROOFS))
     assert "of minigrad's" in text
     assert "conv2d_forward, 19 calls, " in text
     assert "outside kernels" in text
+    assert "products of matrices" not in text
+
+
+def test_products_of_matrices_in_a_network_are_held_against_a_library():
+    row = measured("grad:resnet50,2x3x32x32", rounds=1, memory=False)["rows"][0]
+    kernels_of = row["profile"]["kernels"]
+    for name in ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight"):
+        works = [work for work in kernels_of[name]["works"] if work["alone"]]
+        # Two in each of 16 units, and one more where the first stage widens.
+        assert sum(work["calls"] for work in works) == 33
+        assert all(list(work["alone"]) == ["minigrad", "numpy"] for work in works)
+        assert all(seconds > 0 for work in works for seconds in work["alone"].values())
+    text = "\n".join(report.row_lines(row, ROOFS))
+    assert "  99 of its calls are products of matrices: " in text
+    assert " ms by numpy" in text
 
 
 def test_kernels_are_unwatched_again():
