@@ -142,12 +142,12 @@ def conv2d_grad_input(
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
-    grad_x = empty_channels_last(input_shape, grad_out.dtype)
-    if grad_x.size == 0:
-        return grad_x
+    if 0 in input_shape:
+        return empty_channels_last(input_shape, grad_out.dtype)
     job = _backward(input_shape, weight.shape, stride, padding, dilation, groups, grad_out.dtype)
     if job.few:
         return conv_few.grad_input(job.few, grad_out, weight, other, mask)
+    grad_x = empty_channels_last(input_shape, grad_out.dtype)
     if job.dots:
         if job.untapped:
             begin(flat_or_none(None, grad_out.dtype), flat_channels_last(grad_x))

@@ -103,7 +103,7 @@ def conv2d_grad_weight(
 ) -> np.ndarray:
     """Return the gradient with respect to weight, given the one with respect to the output."""
     g = geometry(x.shape, weight_shape, stride, padding, dilation, groups)
-    if conv_few.serves(g):
+    if conv_few.serves(g, x.dtype) and not _pays_turned(g, x.dtype):
         return conv_few.grad_weight(g, grad_out, x, weight_shape)
     g, rows, columns = seeing(g)
     if g.pixels * g.depth * g.F == 0:

@@ -1,8 +1,9 @@
 """Convolution of few pixels: one product of matrices, with the weight as it lies.
 
 Packing a weight for tiles takes as long as its products with some ten pixels, and so does bringing
-its gradient back. Here the pixels are brought to the order of the weight: what each of them sees is
-a *patch*, with its taps next to each other and its channels apart, like a row of the weight::
+its gradient back; for a single tap that serves all pixels it may take as long as with thousands.
+Here the pixels are brought to the order of the weight: what each of them sees is a *patch*, with
+its taps next to each other and its channels apart, like a row of the weight::
 
     out (pixels, F)            = patches (pixels, C*KH*KW) @ weight.T (C*KH*KW, F)
     grad of patches            = grad_out (pixels, F)      @ weight (F, C*KH*KW)
@@ -39,18 +40,22 @@ from minigrad.kernels._simd import (
 from minigrad.kernels._simd_transpose import tile_square, tile_transpose
 from minigrad.kernels.conv_choice import SURE, dot_cost
 from minigrad.kernels.conv_finish import finish_apart
-from minigrad.kernels.conv_geometry import Geometry, seeing
-from minigrad.kernels.gemm import DEEP, whole_vectors
+from minigrad.kernels.conv_geometry import Geometry, is_pointwise, seeing
+from minigrad.kernels.gemm import whole_vectors
 from minigrad.kernels.im2col import im2col
 from minigrad.kernels.product import DOTS, LOW, low_product, matrix_product, product_panel
 
-# More pixels than this are not few.
-MOST = 100
+# More pixels than this are not few, nor, where each sees only itself, more than these for grad_x,
+# and for the gradient of the weight, which sums over them.
+MOST, MOST_POINTS, MOST_SUMMED = 100, 256, 4096
+
+# A product of matrices reads all of grad_out for each panel of channels: from the second cache.
+NEAR_BYTES = 512 * 1024
 
 # What it takes, in products of direct sums: to pack a value of the weight for them, the same for
 # grad_x, and to bring a value of its gradient back; to copy a value to a patch, and to add one to
 # grad_x.
-PACKING, TURNING, UNPACKING = 16, 24, 32
+PACKING, TURNING, UNPACKING = 16, 32, 64
 COPYING, PLACING = 64, 16
 
 # Into how many chunks the channels of grad_x are cut.
@@ -63,6 +68,11 @@ MOVING = 4
 def _is_few(g: Geometry) -> bool:
     """Tell whether pixels are few at all, and see something."""
     return g.groups == 1 and 0 < g.pixels <= MOST and seeing(g)[0].depth * g.F > 0
+
+
+def _is_product(g: Geometry) -> bool:
+    """Tell whether a convolution is a product of matrices as they lie, none of them empty."""
+    return is_pointwise(g) and g.groups == 1 and g.pixels * g.C * g.F > 0
 
 
 def _copying(g: Geometry) -> int:
@@ -85,15 +95,20 @@ def packs_longer(g: Geometry, dtype: np.dtype) -> bool:
 
 
 @remembered
-def serves(g: Geometry) -> bool:
+def serves(g: Geometry, dtype: np.dtype) -> bool:
     """Tell whether direct sums take longer for the gradient of the weight, to bring it back.
 
-    That of a single tap has its order in memory already; it gains where products are few as well.
+    That of a single tap has its order in memory already. But they sum it in parts, where a product
+    of matrices has each value summed at once; its pixels need be few only if some are left out.
     """
-    if not _is_few(g) or (g.KH * g.KW == 1 and g.pixels > DEEP):
+    if _is_product(g):
+        return g.pixels <= MOST_SUMMED and g.pixels * g.F * dtype.itemsize <= NEAR_BYTES
+    if not _is_few(g):
         return False
+    if g.KH * g.KW == 1:
+        return True
     in_vain = g.pixels * (g.depth - seeing(g)[0].depth)
-    return g.pixels * g.depth * _copying(g) + g.F * in_vain < UNPACKING * g.F * g.depth
+    return g.pixels * g.depth * COPYING + g.F * in_vain < UNPACKING * g.F * g.depth
 
 
 def adds(g: Geometry, dtype: np.dtype) -> bool:
@@ -101,13 +116,15 @@ def adds(g: Geometry, dtype: np.dtype) -> bool:
 
     Where sums along filters would serve, their cost is a rough estimate, and must be far above.
     """
+    if _is_product(g):
+        return g.pixels <= MOST_POINTS
     if not _is_few(g):
         return False
-    vector, square = lanes(dtype), g.KH * g.KW
-    packed = g.F * square * whole_vectors(g.C, dtype) * vector
+    kept, vector = seeing(g)[0], lanes(dtype)
+    packed = g.F * kept.KH * kept.KW * whole_vectors(g.C, dtype) * vector
     seen = g.N * chunks_of(g.H, g.stride_h) * chunks_of(g.W, g.stride_w)
     direct: float = packed * (seen + TURNING)
-    KH, KW = chunks_of(g.KH, g.stride_h), chunks_of(g.KW, g.stride_w)
+    KH, KW = chunks_of(kept.KH, g.stride_h), chunks_of(kept.KW, g.stride_w)
     dots = g.N * g.H * g.W * dot_cost(g.F, g.C, KH, KW, g.dilation_w == 1, vector)
     if dots < packed * seen:
         direct = min(direct, dots / SURE)
@@ -166,15 +183,6 @@ def _lower_pixel(x, g, pixel, patches):
             tile_store_part(tile_transpose(held), patches, to + tap, taps, g.C - c, taps - tap)
 
 
-@body
-def _place(g, pixel, tap):
-    """Return where in an image the channels lie that a tap sees from a pixel, or -1 for padding."""
-    n, oh, ow = pixel // (g.OH * g.OW), pixel // g.OW % g.OH, pixel % g.OW
-    h = oh * g.stride_h - g.top + tap // g.KW * g.dilation_h
-    w = ow * g.stride_w - g.left + tap % g.KW * g.dilation_w
-    return ((n * g.H + h) * g.W + w) * g.C if 0 <= h < g.H and 0 <= w < g.W else -1
-
-
 def grad_input(
     g: Geometry,
     grad_out: np.ndarray,
@@ -183,6 +191,10 @@ def grad_input(
     mask: np.ndarray | None,
 ) -> np.ndarray:
     """Return the gradient with respect to x, given the one with respect to the output."""
+    if is_pointwise(g):
+        product = matrix_product(_pixels(grad_out), weight.reshape(g.F, g.C))
+        grad_x = product.reshape(g.N, g.H, g.W, g.C).transpose(0, 3, 1, 2)
+        return finish_apart(grad_x, other, False, mask)
     grad_x = empty_channels_last((g.N, g.C, g.H, g.W), grad_out.dtype)
     values, results = flat_channels_last(grad_out), flat_channels_last(grad_x)
     rows = np.ascontiguousarray(weight).reshape(-1)
@@ -215,13 +227,18 @@ def _grad_channels(grad_out, weight, g, first, channels, grad_x):
     for pixel in range(g.N * g.H * g.W):
         zero_run(grad_x, pixel * g.C + first, channels)
     for pixel in range(g.pixels):
-        for tap in range(square):
-            to = _place(g, pixel, tap)
-            if to >= 0:
-                _add_channels(sums, pixel * columns + tap, square, channels, grad_x, to + first)
+        n, oh, ow = pixel // (g.OH * g.OW), pixel // g.OW % g.OH, pixel % g.OW
+        top, left = oh * g.stride_h - g.top, ow * g.stride_w - g.left
+        for kh in range(g.KH):
+            h = top + kh * g.dilation_h
+            for kw in range(g.KW):
+                w, tap = left + kw * g.dilation_w, kh * g.KW + kw
+                if 0 <= h < g.H and 0 <= w < g.W:  # else the tap sees padding
+                    to = ((n * g.H + h) * g.W + w) * g.C + first
+                    _add_channels(sums, pixel * columns + tap, square, channels, grad_x, to)
 
 
-@body
+@body(inline=True)  # taps are many, and a call would take longer than some channels
 def _add_channels(product, at, step, channels, grad_x, to):
     """Add values that lie ``step`` apart to the channels of a pixel."""
     one = tile_zeros(1, 1, grad_x)

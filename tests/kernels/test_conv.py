@@ -149,17 +149,19 @@ CASES = {
     "a column into padding": ((5, 32, 3, 1), (7, 32, 1, 1), (2, 1), (0, 3, 0, 0), (1, 1), 1),
     "one output over padding": ((15, 5, 3, 2), (6, 5, 4, 4), (1, 1), (1, 0, 1, 1), (1, 1), 1),
     "a single tap, few pixels": ((2, 33, 5, 3), (19, 33, 1, 1), (3, 2), (0, 0, 0, 0), (1, 1), 1),
-    "one tap, slots": ((3, 80, 29, 23), (19, 80, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, slots": ((3, 80, 29, 46), (19, 80, 1, 1), (1, 2), (0, 0, 0, 0), (1, 1), 1),
     "one tap, a stride": ((2, 64, 47, 30), (37, 64, 1, 1), (2, 3), (0, 0, 0, 0), (1, 1), 1),
     "one tap, vectors in part": (
-        (1, 121, 13, 17),
-        (95, 121, 1, 1),
+        (1, 121, 36, 39),
+        (98, 121, 1, 1),
         (1, 1),
         (0, 0, 0, 0),
         (1, 1),
         1,
     ),
-    "one tap, parts of strips": ((2, 288, 9, 14), (40, 288, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, parts of strips": ((2, 288, 9, 28), (40, 288, 1, 1), (1, 2), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, few channels": ((3, 7, 23, 38), (9, 7, 1, 1), (1, 2), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, over padding": ((5, 16, 11, 7), (20, 16, 1, 1), (2, 2), (0, 4, 0, 2), (1, 1), 1),
     "one tap, few filters": ((3, 37, 29, 31), (5, 37, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "few pixels, dilated": ((1, 70, 5, 5), (37, 70, 3, 3), (2, 2), (0, 0, 2, 2), (2, 2), 1),
     "few pixels over padding": ((2, 35, 1, 4), (150, 35, 3, 5), (1, 2), (1, 1, 2, 2), (1, 1), 1),
@@ -544,7 +546,9 @@ def test_blocks_hang_over_channels_where_that_takes_less(name, over):
         ("a single tap, few pixels", True, True),
         ("few pixels, dilated", True, True),
         ("few pixels over padding", True, True),
-        ("pointwise", True, False),  # 30 pixels of a single tap
+        ("pointwise", True, True),
+        ("one tap, vectors in part", False, False),  # too many pixels for the second cache
+        ("one tap, over padding", False, False),
         ("overlap, uneven", False, True),  # more pixels than rows that are multiplied unpacked
         ("padding alone", False, False),
         ("few pixels in groups", False, False),
@@ -556,7 +560,7 @@ def test_few_pixels_are_products_of_matrices(name, forward, weight, algorithm):
     x_shape, weight_shape, *settings = CASES[name]
     g = geometry(x_shape, weight_shape, *settings)
     assert conv_few.packs_longer(g, np.dtype(np.float32)) == forward
-    assert conv_few.serves(g) == weight
+    assert conv_few.serves(g, np.dtype(np.float32)) == weight
 
 
 @pytest.mark.skipif(
@@ -568,7 +572,7 @@ def test_few_pixels_are_products_of_matrices(name, forward, weight, algorithm):
         ("one tap, slots", True),
         ("one tap, a stride", True),
         ("one tap, vectors in part", True),
-        ("pointwise", False),  # vectors of nine filters, and nothing is packed
+        ("one tap, few channels", False),  # vectors of nine filters, and nothing is packed
         ("a stride into padding", False),
         ("a vector for few, unseen", False),  # in groups
         ("whole vectors", False),  # nine taps
@@ -615,6 +619,8 @@ def test_only_chunks_with_few_weights_have_few_pixels(channels, whole):
         ("few pixels that overlap", True),
         ("overlap, uneven", True),
         ("a single tap, few pixels", True),
+        ("pointwise", True),
+        ("one tap, vectors in part", False),  # 1404 pixels
         ("few pixels, dilated", True),
         ("few pixels in groups", False),
         ("one large image", False),
