@@ -47,7 +47,7 @@ from minigrad.kernels.product import DOTS, LOW, low_product, matrix_product, pro
 
 # More pixels than this are not few, nor, where each sees only itself, more than these for grad_x,
 # and for the gradient of the weight, which sums over them.
-MOST, MOST_POINTS, MOST_SUMMED = 100, 256, 4096
+MOST, MOST_POINTS, MOST_SUMMED = 200, 256, 4096
 
 # A product of matrices reads all of grad_out for each panel of channels: from the second cache.
 NEAR_BYTES = 512 * 1024
