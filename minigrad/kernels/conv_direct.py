@@ -225,7 +225,7 @@ def _job(g: Geometry, phases: list[Phase], transposed: bool, shape: Shape, dtype
         in_lanes = conv_lanes.job_of(tapped, square, transposed, dtype)
     elif conv_dot.serves(tapped, dtype):
         dots = conv_dot.job_of(tapped, square, transposed)
-    few = conv_few.adds(g, dtype) if transposed else conv_few.packs_longer(g, dtype)
+    few = conv_few.adds(g, dtype) if transposed else conv_few.packs_longer(g, dtype, bool(dots))
     return Job(
         shape=shape,
         groups=whole.groups,

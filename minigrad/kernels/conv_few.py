@@ -80,13 +80,18 @@ def _copying(g: Geometry) -> int:
     return COPYING if g.KH * g.KW > 1 else 0
 
 
-def packs_longer(g: Geometry, dtype: np.dtype) -> bool:
+def packs_longer(g: Geometry, dtype: np.dtype, dots: bool = False) -> bool:
     """Tell whether direct sums, which pack the taps that see the image, take longer.
+
+    So do the sums along channels that serve few filters, as ``dots`` says: they look for the place
+    of each pixel, even where all follow each other.
 
     A constant weight is packed only once, and yet must give the same bits. So where patches are
     copied, pixels are no more than are multiplied with the weight as it lies: for these it is read
     as soon as it would be if packed.
     """
+    if dots and _is_product(g):
+        return True
     if not _is_few(g) or (_copying(g) and g.pixels > DOTS):
         return False
     filters = whole_vectors(g.F, dtype) * lanes(dtype)

@@ -161,6 +161,7 @@ CASES = {
     ),
     "one tap, parts of strips": ((2, 288, 9, 28), (40, 288, 1, 1), (1, 2), (0, 0, 0, 0), (1, 1), 1),
     "one tap, few channels": ((3, 7, 23, 38), (9, 7, 1, 1), (1, 2), (0, 0, 0, 0), (1, 1), 1),
+    "one tap, one filter": ((2, 65, 9, 31), (1, 65, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "one tap, over padding": ((7, 16, 11, 7), (20, 16, 1, 1), (2, 2), (0, 4, 0, 2), (1, 1), 1),
     "one tap, few filters": ((3, 37, 29, 31), (5, 37, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     "few pixels, dilated": ((1, 70, 5, 5), (37, 70, 3, 3), (2, 2), (0, 0, 2, 2), (2, 2), 1),
@@ -631,6 +632,21 @@ def test_few_pixels_that_overlap_are_products_whose_values_are_added(name, few, 
     x_shape, weight_shape, *settings = CASES[name]
     g = geometry(x_shape, weight_shape, *settings)
     assert conv_few.adds(g, np.dtype(dtype)) == few
+
+
+@pytest.mark.skipif(lanes(np.float32) < 16, reason="fewer lanes idle")
+@pytest.mark.parametrize(
+    ("name", "few"),
+    [
+        ("one tap, one filter", True),
+        ("one tap, vectors in part", False),  # packs its weight for tiles of registers
+        ("few filters of many channels", False),  # several taps
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
+def test_few_filters_of_one_tap_are_products_of_matrices(name, few, algorithm):
+    job = conv_direct._forward(*CASES[name], np.dtype(np.float32))
+    assert (job.few is not None) == few
 
 
 @pytest.mark.skipif(lanes(np.float32) < 16, reason="fewer lanes idle")
