@@ -51,6 +51,7 @@ from minigrad.kernels._simd_slide import (
     tile_slide,
 )
 from minigrad.kernels.conv_axes import exchanged, thinned
+from minigrad.kernels.conv_choice import dot_cost
 from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.conv_geometry import Geometry, taps_inside
 from minigrad.kernels.conv_pack import aligned
@@ -67,9 +68,12 @@ PRODUCTS = 24
 # are neighbours in memory.
 POORER = 1.3
 
-# Pixels in a row of the window, and channels of a group that are brought to the lanes.
+# Pixels in a row of the window.
 PIXELS = 64
-CHANNELS = 8
+
+# To bring a channel to the lanes of several groups takes half as long as its product; a tile of
+# direct sums, one for each group, as long by itself as so many products.
+ALONE = 16
 
 # Vectors of filters in a group: larger ones make better use of what a tile reads elsewhere.
 VECTORS = 2
@@ -125,9 +129,10 @@ _TASK = _REST + 2
 
 
 def serves(g: Geometry, dtype: np.dtype) -> bool:
-    """Tell whether groups fill vectors, or several share one.
+    """Tell whether groups fill vectors, or share them and take less time than other sums.
 
-    Two vectors of filters fill the tiles of direct sums, and few channels need no copy there.
+    Two vectors of filters fill the tiles of direct sums, and few channels need no copy there. Few
+    filters of many channels are summed along these (``conv_dot.py``).
     """
     width = lanes(dtype)
     if g.groups == 1 or g.pixels * g.depth * g.F == 0:
@@ -137,7 +142,13 @@ def serves(g: Geometry, dtype: np.dtype) -> bool:
     if g.filters % width == 0:
         few = g.filters == width and g.channels < width
         return few or (g.channels % width == 0 and g.filters <= VECTORS * width)
-    return 2 * g.filters <= width and g.channels <= CHANNELS
+    if g.filters > width:
+        return False
+    cost = chunks_of(g.F, width // g.filters * g.filters) * (3 * g.depth // 2 + 2)
+    dots = g.groups * dot_cost(g.channels, g.filters, g.KH, g.KW, False, width) / width
+    if dots < g.groups * g.depth:
+        return cost < dots
+    return cost < g.groups * (g.depth + ALONE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
