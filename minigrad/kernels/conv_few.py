@@ -1,9 +1,9 @@
 """Convolution of few pixels: one product of matrices, with the weight as it lies.
 
 Packing a weight for tiles takes as long as its products with some ten pixels, and so does bringing
-its gradient back; for a single tap that serves all pixels it may take as long as with thousands.
-Here the pixels are brought to the order of the weight: what each of them sees is a *patch*, with
-its taps next to each other and its channels apart, like a row of the weight::
+its gradient back; to sum that of a single tap in slots takes longer up to some thousand. Here the
+pixels are brought to the order of the weight: what each of them sees is a *patch*, with its taps
+next to each other and its channels apart, like a row of the weight::
 
     out (pixels, F)            = patches (pixels, C*KH*KW) @ weight.T (C*KH*KW, F)
     grad of patches            = grad_out (pixels, F)      @ weight (F, C*KH*KW)

@@ -193,7 +193,7 @@ def test_threads_agree_on_one_form():
 
 # Algorithm, shape of x, shape of weight, stride, groups, dtype.
 CONVOLUTIONS = {
-    "direct": ("direct", (2, 20, 9, 7), (33, 20, 3, 3), (1, 1), 1, FLOAT),
+    "direct": ("direct", (2, 20, 19, 13), (33, 20, 3, 3), (1, 1), 1, FLOAT),
     "direct, stride": ("direct", (2, 5, 9, 7), (7, 5, 3, 2), (2, 1), 1, np.dtype(np.float64)),
     "direct, groups": ("direct", (2, 15, 9, 7), (20, 3, 3, 3), (1, 1), 5, FLOAT),
     "depthwise": ("direct", (2, 32, 9, 7), (32, 1, 3, 3), (2, 2), 32, FLOAT),
