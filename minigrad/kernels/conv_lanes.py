@@ -71,8 +71,11 @@ POORER = 1.3
 # Pixels in a row of the window.
 PIXELS = 64
 
-# To bring a channel to the lanes of several groups takes half as long as its product; a tile of
-# direct sums, one for each group, as long by itself as so many products.
+# Channels of a group that are brought to the lanes, if strides or dilations are longer than this:
+# the estimates were fitted to shorter ones.
+CHANNELS, SHORT = 8, 2
+
+# A tile of direct sums, one for each group, takes as long by itself as so many products.
 ALONE = 16
 
 # Vectors of filters in a group: larger ones make better use of what a tile reads elsewhere.
@@ -144,6 +147,8 @@ def serves(g: Geometry, dtype: np.dtype) -> bool:
         return few or (g.channels % width == 0 and g.filters <= VECTORS * width)
     if g.filters > width:
         return False
+    if max(g.stride_h, g.stride_w, g.dilation_h, g.dilation_w) > SHORT:
+        return 2 * g.filters <= width and g.channels <= CHANNELS
     cost = chunks_of(g.F, width // g.filters * g.filters) * (3 * g.depth // 2 + 2)
     dots = g.groups * dot_cost(g.channels, g.filters, g.KH, g.KW, False, width) / width
     if dots < g.groups * g.depth:

@@ -30,6 +30,7 @@ from minigrad.kernels._simd_slide import alone, sizes, tile_outputs, tile_slide_
 from minigrad.kernels.conv_axes import thinned
 from minigrad.kernels.conv_geometry import Geometry, taps_inside
 from minigrad.kernels.conv_lanes import (
+    CHANNELS,
     CHUNKS,
     HEIGHT,
     PIXELS,
@@ -47,9 +48,6 @@ from minigrad.kernels.conv_window import Places
 
 # Sums of a tile: with a cotangent and a vector of the window they fill the registers.
 SUMS = 26 if ROWS >= 8 else 12
-
-# Channels of a group that are brought to the lanes.
-CHANNELS = 8
 
 # How much memory the sums of all slots may take.
 SLOT_BYTES = 1024 * 1024

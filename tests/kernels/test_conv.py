@@ -605,6 +605,14 @@ def test_few_filters_of_one_tap_are_summed_as_few_channels(name, turned):
     assert conv_direct_weight._pays_turned(g, np.dtype("f4")) == turned
 
 
+@pytest.mark.skipif(lanes(np.float32) < 16, reason="fewer lanes idle")
+@pytest.mark.parametrize(("stride", "served"), [(1, True), (2, True), (3, False)])
+def test_lanes_of_groups_take_short_strides(stride, served):
+    shapes = (15, 168, 4, 30), (32, 21, 2, 3)
+    g = geometry(*shapes, (stride, stride), (1, 1, 2, 2), (2, 2), 8)
+    assert conv_lanes.serves(g, np.dtype(np.float32)) == served
+
+
 @pytest.mark.parametrize(("channels", "whole"), [(1, True), (64, False)])
 def test_only_chunks_with_few_weights_have_few_pixels(channels, whole):
     shapes = (14, channels, 57, 3), (100, channels, 3, 3)
