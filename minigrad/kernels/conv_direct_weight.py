@@ -14,7 +14,8 @@ tap (kh, kw) sees in channel c. Each pixel adds an outer product to the gradient
 Channels come in *blocks* of one vector, if they can be cut so: what a tap sees of a block is one
 vector of the window (see ``conv_window.py``), and taps side by side are neighbours in the cache.
 A filter of one tap takes several vectors to a block (without groups and padding, all of it is a
-product of matrices: see ``conv_point_weight.py``, or for few filters ``conv_weight_rows.py``);
+product of matrices: see ``conv_point_weight.py``, for few filters ``conv_weight_rows.py``, and
+where grad_out stays in a cache ``conv_few.py``);
 where pixels lie far apart, the vectors of a tile are *packed* before it needs them. Where channels
 do not fill vectors, the last block hangs over them, or the values under all taps are copied side by
 side into a *patch* for each pixel::

@@ -71,11 +71,11 @@ POORER = 1.3
 # Pixels in a row of the window.
 PIXELS = 64
 
-# Channels of a group that are brought to the lanes, if strides or dilations are longer than this:
-# the estimates were fitted to shorter ones.
-CHANNELS, SHORT = 8, 2
+# For strides and dilations longer than this no estimate was fitted: so many channels are few then.
+SHORT, CHANNELS = 2, 8
 
-# A tile of direct sums, one for each group, takes as long by itself as so many products.
+# A tile of direct sums, one for each group, takes as long by itself as so many products; to bring a
+# channel to the lanes of several groups takes half as long as one.
 ALONE = 16
 
 # Vectors of filters in a group: larger ones make better use of what a tile reads elsewhere.
