@@ -45,6 +45,7 @@ from minigrad.kernels.norm_chunks import (
     grad_rows,
     merge_statistics,
     merge_sums,
+    move_running,
     normalise,
     slots,
     span,
@@ -61,6 +62,9 @@ _CHUNK = 65_536
 
 # Wide rows of a chunk, at least: else the slots would be as large as x.
 _ROWS = 32
+
+# The running mean and variance of channels.
+Running = tuple[np.ndarray, np.ndarray]
 
 # Chunks of a thread, at most, of which a good part is in its caches after the first pass.
 _HELD = 16
@@ -186,18 +190,42 @@ def batch_norm_relu_forward(
     return _launch_normalise(x, weight, bias, mean, inv_std, other, mask), mask
 
 
+def _moving(running: Running | None, x: np.ndarray) -> Running:
+    """Return running statistics as a loop moves them, no values for none.
+
+    Those of a kind that loops do not know are copied; ``_keep`` brings the copies back.
+    """
+    if running is None or not x.size:
+        return NO_VALUES[x.dtype], NO_VALUES[x.dtype]
+    mean, var = [
+        values if values.flags.carray and values.dtype in NO_VALUES else values.astype(np.float64)
+        for values in running
+    ]
+    return mean, var
+
+
+def _keep(running: Running | None, moved: Running) -> None:
+    """Write copies that have moved to where they were copied from."""
+    for values, copy in zip(running or (), moved, strict=False):
+        if copy is not values and copy.size:
+            values[...] = copy
+
+
 @kernel
 def _training_loop(
-    x, other, weight, bias, eps, sum_width, width, chunks, threads, mean, var, out, mask
-):
+    x, other, weight, bias, eps, sum_width, width, chunks, threads, running_mean, running_var,
+    momentum, mean, inv_std, out, mask,
+):  # fmt: skip
     C = mean.size
+    var = np.empty(C)
     means, squares, counts = slots(chunks, C), slots(chunks, C), slots(1, chunks)[0]
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
         for chunk in range(first, stop):
             _statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts)
     merge_statistics(means, squares, counts, mean, var)
-    inv_std = 1 / np.sqrt(var + eps)
+    move_running(running_mean, running_var, momentum, mean, var, x.size // C)
+    inv_std[:] = 1 / np.sqrt(var + eps)
     pivot, scale, shift = affine_rows(mean, inv_std, weight, bias, width, x)
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
@@ -213,9 +241,12 @@ def batch_norm_training(
     eps: float,
     relu: bool = False,
     other: np.ndarray | None = None,
+    running: Running | None = None,
+    momentum: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
-    """Return the normalised values, the bits of a relu if it is there, mean and variance."""
-    mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
+    """Return the normalised values, the bits of a relu if it is there, mean and 1 / deviation."""
+    mean, inv_std = np.empty(x.shape[1]), np.empty(x.shape[1])
+    moving = _moving(running, x)
     (out, flat_out), mask = _empty_like(x), _mask(x) if relu else NO_MASK
     _training_loop.launch(
         3 * x.size,
@@ -226,12 +257,15 @@ def batch_norm_training(
         float(eps),
         *_cut(x.shape),
         get_num_threads(),
+        *moving,
+        float(momentum),
         mean,
-        var,
+        inv_std,
         flat_out,
         mask,
     )
-    return out, mask if relu else None, mean, var
+    _keep(running, moving)
+    return out, mask if relu else None, mean, inv_std
 
 
 @body

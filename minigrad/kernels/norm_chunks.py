@@ -28,6 +28,7 @@ __all__ = [
     "grad_rows",
     "merge_statistics",
     "merge_sums",
+    "move_running",
     "normalise",
     "slots",
     "span",
@@ -121,6 +122,17 @@ def merge_statistics(means, squares, counts, mean, var):
     if total > 0:
         for c in range(mean.size):
             var[c] /= total
+
+
+@body
+def move_running(running_mean, running_var, momentum, mean, var, P):
+    """Move the running statistics, if there are any, towards those of a batch of P pixels.
+
+    That of the variance is to estimate that of unseen data, so it takes P - 1 for P.
+    """
+    for c in range(running_mean.size):
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+        running_var[c] += momentum * (var[c] * P / (P - 1) - running_var[c])
 
 
 @body

@@ -57,10 +57,8 @@ def normalised(
     """
     ctx.training = training
     if training:
-        y, mask, mean, var = kernels.batch_norm_training(x, weight, bias, eps, relu, other)
-        if running_mean is not None:
-            update_running_statistics(running_mean, running_var, mean, var, x, momentum)
-        return y, mask, mean, 1 / np.sqrt(var + eps)
+        running = None if running_mean is None else (running_mean, running_var)
+        return kernels.batch_norm_training(x, weight, bias, eps, relu, other, running, momentum)
     mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
     settings = x, weight, bias, mean, 1 / np.sqrt(var + eps)
     if not relu:
@@ -97,26 +95,6 @@ def undo_norm(
             grad_out = kernels.relu_backward(grad_out, mask, channels_last_order(x.ndim))
         grad_x = kernels.batch_norm_forward(grad_out, weight, None, 0 * mean, inv_std)
     return grad_x, grad_weight, grad_bias
-
-
-def update_running_statistics(
-    running_mean: np.ndarray,
-    running_var: np.ndarray,
-    mean: np.ndarray,
-    var: np.ndarray,
-    x: np.ndarray,
-    momentum: float,
-) -> None:
-    """Move the running statistics towards those of the batch x, in place.
-
-    ``var`` is biased, divided by the number P of values, as it normalises x. The running variance
-    is to estimate that of unseen data and takes P - 1. An empty batch moves nothing.
-    """
-    P = x.size // max(1, x.shape[1])
-    if P:
-        # .real: within a complex step the statistics of the real batch are what is remembered.
-        running_mean += momentum * (mean.real - running_mean)
-        running_var += momentum * (var.real * P / (P - 1) - running_var)
 
 
 def _batches(rng: np.random.Generator) -> list[Sample]:

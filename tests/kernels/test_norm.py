@@ -64,12 +64,12 @@ def _fused(x, grad_out, weight, bias):
     plain = kernels.batch_norm_training(x, None, bias, 0.01)
     trained = kernels.batch_norm_training(x, weight, bias, 0.01, True, grad_out)
     back = kernels.batch_norm_backward(grad_out, x, weight, mean, inv_std, mask)
-    names = "trained", "trained mask", "trained mean", "trained var"
+    names = "trained", "trained mask", "trained mean", "trained inv_std"
     assert plain[1] is None
     return {
         "plain": plain[0],
         "mean": plain[2],
-        "var": plain[3],
+        "inv_std": plain[3],
         **dict(zip(names, trained, strict=True)),
         **dict(zip(("back", "back sum_grad", "back sum_grad_normal"), back, strict=True)),
         "out": out,
@@ -102,11 +102,11 @@ def _one_by_one(x, grad_out, weight, bias):
     return {
         "plain": kernels.batch_norm_forward(x, None, bias, mean, inv_std),
         "mean": mean,
-        "var": var,
+        "inv_std": inv_std,
         "trained": junction[0],
         "trained mask": junction[1],
         "trained mean": mean,
-        "trained var": var,
+        "trained inv_std": inv_std,
         "back": grad_x,
         "back sum_grad": sums[0],
         "back sum_grad_normal": sums[1],
@@ -207,6 +207,38 @@ def test_a_mean_far_beyond_the_standard_deviation_costs_no_digits(ratio, outlier
     for name in "out", "grad_x", "sum_grad_normal":
         scale = np.abs(want[name]).max()
         np.testing.assert_allclose(got[name], want[name], rtol=0, atol=2e-5 * scale, err_msg=name)
+
+
+def _strided(values):
+    return np.repeat(values, 2)[::2]
+
+
+@pytest.mark.parametrize("form", ["fast", "reference"])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4", _strided])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_running_statistics_of_any_kind_move_towards_the_batch(dtype, kind, form):
+    x, _, weight, bias = _arrays((3, 5, 4, 7), dtype)
+    start = np.linspace(0.5, 2, 5), np.linspace(3, 1, 5)
+    running = [kind(values) if kind is _strided else values.astype(kind) for values in start]
+    before = [values.copy() for values in running]
+    with kernels.use(form):
+        kernels.batch_norm_training(x, weight, bias, 0.01, False, None, (*running,), 0.25)
+        mean, var = kernels.batch_norm_statistics(x)
+    pixels = 3 * 4 * 7
+    for moved, held, new in zip(running, before, (mean, var * pixels / (pixels - 1)), strict=True):
+        want = held.astype(np.float64) + 0.25 * (new - held.astype(np.float64))
+        np.testing.assert_array_equal(moved, want.astype(moved.dtype), strict=True)
+
+
+@pytest.mark.parametrize("form", ["fast", "reference"])
+def test_running_statistics_that_are_locked_are_an_error_and_stay(form):
+    x, _, weight, bias = _arrays((3, 5, 4, 7), np.float32)
+    running = np.zeros(5, np.float32), np.ones(5, np.float32)
+    for values in running:
+        values.flags.writeable = False
+    with kernels.use(form), pytest.raises(ValueError, match="read-only"):
+        kernels.batch_norm_training(x, weight, bias, 0.01, False, None, running, 0.25)
+    np.testing.assert_array_equal(running, [[0] * 5, [1] * 5])
 
 
 def test_a_constant_channel_has_no_variance():

@@ -7,6 +7,9 @@ the standard deviation where that is a ten-thousandth of the mean.
 
 import numpy as np
 
+# The running mean and variance of channels.
+Running = tuple[np.ndarray, np.ndarray]
+
 
 def _axes(x: np.ndarray) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
@@ -182,11 +185,17 @@ def batch_norm_training(
     eps: float,
     relu: bool = False,
     other: np.ndarray | None = None,
+    running: Running | None = None,
+    momentum: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
     """Normalise each channel with its own statistics.
 
     The bits of ``batch_norm_statistics`` and ``batch_norm_forward`` or, with a relu,
-    ``batch_norm_relu_forward``, after one another.
+    ``batch_norm_relu_forward``, after one another. With P values a channel, running statistics
+    move in place::
+
+        running_mean += momentum (mean - running_mean)
+        running_var  += momentum (P / (P - 1) var - running_var)
 
     Parameters
     ----------
@@ -198,19 +207,40 @@ def batch_norm_training(
         Whether a relu is behind the normalisation.
     other : ndarray, shape and dtype of x, or None
         What is added before the relu.
+    running : pair of ndarray of floats, (C,), or None
+        The running mean and variance, written to; an empty batch does not move them.
+    momentum : float
+        Weight of the new batch in the running statistics.
 
     Returns
     -------
     out : ndarray, shape of x
     mask : ndarray of uint8, shape (ceil(x.size / 8),), or None
         The bits of what passed the relu, or None without one.
-    mean, var : ndarray of float64, (C,)
+    mean, inv_std : ndarray of float64, (C,)
+        inv_std is 1 / sqrt(var + eps).
     """
     mean, var = batch_norm_statistics(x)
-    settings = x, weight, bias, mean, 1 / np.sqrt(var + eps)
+    if running is not None and x.size:
+        _move_running(*running, momentum, mean, var, x.size // x.shape[1])
+    inv_std = 1 / np.sqrt(var + eps)
+    settings = x, weight, bias, mean, inv_std
     if relu:
-        return *batch_norm_relu_forward(*settings, other), mean, var
-    return batch_norm_forward(*settings), None, mean, var
+        return *batch_norm_relu_forward(*settings, other), mean, inv_std
+    return batch_norm_forward(*settings), None, mean, inv_std
+
+
+def _move_running(
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+    momentum: float,
+    mean: np.ndarray,
+    var: np.ndarray,
+    P: int,
+) -> None:
+    # .real: within a complex step the statistics of the real batch are what is remembered.
+    running_mean += momentum * (mean.real - running_mean)
+    running_var += momentum * (var.real * P / (P - 1) - running_var)
 
 
 def batch_norm_backward(
