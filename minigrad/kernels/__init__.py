@@ -50,6 +50,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "batch_norm_sums",
         "batch_norm_grad_input",
     ),
+    "norm_pool": (
+        "batch_norm_relu_max_pool_training",
+        "batch_norm_relu_max_pool_backward",
+    ),
     "pool": ("max_pool2d_forward", "max_pool2d_backward"),
     "product": ("matrix_product",),
     "resample": ("resample2d",),

@@ -85,7 +85,7 @@ def _mask(x: np.ndarray) -> np.ndarray:
 
 
 @remembered
-def _cut(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def cut(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the width of wide rows where columns are summed, and elsewhere, and the chunks."""
     C, size = shape[1], math.prod(shape)
     width = wide_row(C, min(size, _WIDTH))  # the fewer values, the less is prepared for them
@@ -94,7 +94,7 @@ def _cut(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 @body
-def _statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts):
+def statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts):
     start, stop = span(chunk, chunks, x.size, width)
     C = means.shape[1]
     chunk_statistics(x[start:stop], C, sum_width, means[chunk], squares[chunk])
@@ -106,19 +106,19 @@ def _statistics_loop(x, sum_width, width, chunks, mean, var):
     C = mean.size
     means, squares, counts = slots(chunks, C), slots(chunks, C), slots(1, chunks)[0]
     for chunk in prange(chunks):
-        _statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts)
+        statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts)
     merge_statistics(means, squares, counts, mean, var)
 
 
 def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the biased variance of each channel."""
     mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
-    _statistics_loop.launch(2 * x.size, _pixels(x), *_cut(x.shape), mean, var)
+    _statistics_loop.launch(2 * x.size, _pixels(x), *cut(x.shape), mean, var)
     return mean, var
 
 
 @body
-def _second(i, first, stop):
+def second_chunk(i, first, stop):
     """Return the chunk that a thread's second pass takes in the place of chunk i."""
     return first + stop - 1 - i if stop - first <= _HELD else i
 
@@ -149,7 +149,7 @@ def _launch_normalise(
     mask: np.ndarray,
 ) -> np.ndarray:
     out, flat_out = _empty_like(x)
-    _, width, chunks = _cut(x.shape)
+    _, width, chunks = cut(x.shape)
     _normalise_loop.launch(
         x.size,
         _pixels(x),
@@ -190,10 +190,10 @@ def batch_norm_relu_forward(
     return _launch_normalise(x, weight, bias, mean, inv_std, other, mask), mask
 
 
-def _moving(running: Running | None, x: np.ndarray) -> Running:
+def moving_statistics(running: Running | None, x: np.ndarray) -> Running:
     """Return running statistics as a loop moves them, no values for none.
 
-    Those of a kind that loops do not know are copied; ``_keep`` brings the copies back.
+    Those of a kind that loops do not know are copied; ``keep_moved`` brings the copies back.
     """
     if running is None or not x.size:
         return NO_VALUES[x.dtype], NO_VALUES[x.dtype]
@@ -204,7 +204,7 @@ def _moving(running: Running | None, x: np.ndarray) -> Running:
     return mean, var
 
 
-def _keep(running: Running | None, moved: Running) -> None:
+def keep_moved(running: Running | None, moved: Running) -> None:
     """Write copies that have moved to where they were copied from."""
     for values, copy in zip(running or (), moved, strict=False):
         if copy is not values and copy.size:
@@ -222,15 +222,15 @@ def _training_loop(
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
         for chunk in range(first, stop):
-            _statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts)
+            statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts)
     merge_statistics(means, squares, counts, mean, var)
-    move_running(running_mean, running_var, momentum, mean, var, x.size // C)
+    move_running(running_mean, running_var, momentum, mean, var, x.size // max(1, C))
     inv_std[:] = 1 / np.sqrt(var + eps)
     pivot, scale, shift = affine_rows(mean, inv_std, weight, bias, width, x)
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
         for i in range(first, stop):
-            chunk = _second(i, first, stop)
+            chunk = second_chunk(i, first, stop)
             _normal_part(chunk, chunks, x, other, pivot, scale, shift, out, mask)
 
 
@@ -246,7 +246,7 @@ def batch_norm_training(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
     """Return the normalised values, the bits of a relu if it is there, mean and 1 / deviation."""
     mean, inv_std = np.empty(x.shape[1]), np.empty(x.shape[1])
-    moving = _moving(running, x)
+    moving = moving_statistics(running, x)
     (out, flat_out), mask = _empty_like(x), _mask(x) if relu else NO_MASK
     _training_loop.launch(
         3 * x.size,
@@ -255,7 +255,7 @@ def batch_norm_training(
         values_or_none(weight, x.dtype),
         values_or_none(bias, x.dtype),
         float(eps),
-        *_cut(x.shape),
+        *cut(x.shape),
         get_num_threads(),
         *moving,
         float(momentum),
@@ -264,7 +264,7 @@ def batch_norm_training(
         flat_out,
         mask,
     )
-    _keep(running, moving)
+    keep_moved(running, moving)
     return out, mask if relu else None, mean, inv_std
 
 
@@ -302,7 +302,7 @@ def batch_norm_sums(
         NO_MASK if mask is None else mask,
         mean,
         inv_std,
-        *_cut(x.shape),
+        *cut(x.shape),
         sum_grad,
         sum_grad_normal,
     )
@@ -343,7 +343,7 @@ def batch_norm_grad_input(
 ) -> np.ndarray:
     """Return the gradient of x where mean and inv_std are the statistics of x itself."""
     grad_x, flat_grad = _empty_like(x)
-    _, width, chunks = _cut(x.shape)
+    _, width, chunks = cut(x.shape)
     _grad_input_loop.launch(
         2 * x.size,
         _pixels(grad_out),
@@ -379,7 +379,7 @@ def _backward_loop(
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
         for i in range(first, stop):
-            chunk = _second(i, first, stop)
+            chunk = second_chunk(i, first, stop)
             _grad_part(chunk, chunks, grad_out, x, mask, pivot, scale, shift, slope, grad_x)
 
 
@@ -402,7 +402,7 @@ def batch_norm_backward(
         mean,
         inv_std,
         values_or_none(weight, x.dtype),
-        *_cut(x.shape),
+        *cut(x.shape),
         get_num_threads(),
         sum_grad,
         sum_grad_normal,

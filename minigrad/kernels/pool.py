@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels._ahead import LINE_BYTES
+from minigrad.kernels._ahead import LINE_BYTES, prefetch_lines
 from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last, empty_channels_last
@@ -26,7 +26,7 @@ from minigrad.kernels.taps import Taps, place_dtype, window_taps
 Pair = tuple[int, int]
 
 
-class _Axis(NamedTuple):
+class Axis(NamedTuple):
     """What each entry of one axis of the result looks at, ready to be added up.
 
     Entry i looks at ``offsets[k]``, values from where the image begins, for each k from
@@ -41,11 +41,11 @@ class _Axis(NamedTuple):
 
 def _axis(taps: Taps, step: int, stride: int) -> tuple[np.ndarray, ...]:
     """Return an axis as a plain tuple, whose type a launch knows sooner (see ``_numbers.py``)."""
-    return tuple(_Axis(taps.starts, taps.sources * step, taps.weights * stride))
+    return tuple(Axis(taps.starts, taps.sources * step, taps.weights * stride))
 
 
 @functools.lru_cache(maxsize=64)
-def _window(
+def window_axes(
     C: int,
     in_size: Pair,
     out_size: Pair,
@@ -79,31 +79,42 @@ def _max_vector(x, at, rows, columns, seen, out, place, to, count):
     settle(held, out, place, to, count)
 
 
+@body(inline=True)
+def max_row(x, at, rows, columns, row, OW, C, out, place, to, ahead):
+    """Look through the windows of a row of outputs, of an image that begins at ``at``.
+
+    ``to`` is where the row is written. ``ahead`` is what else to prefetch: the first line, the
+    lines for each output, and the bytes from one to the next.
+    """
+    width = lanes_of(out)
+    line, count, step = ahead
+    r_first, r_last = rows.starts[row], rows.starts[row + 1]
+    for ow in range(OW):
+        line = prefetch_lines(line, count, step)
+        seen = (r_first, r_last, columns.starts[ow], columns.starts[ow + 1])
+        if width > C:
+            _max_vector(x, at, rows, columns, seen, out, place, to, C)
+        else:
+            for c in range(0, C, width):
+                c = min(c, C - width)  # the last vector may begin within the one before
+                _max_vector(x, at + c, rows, columns, seen, out, place, to + c, width)
+        to += C
+
+
 @body
 def _max_rows(x, rows, columns, first, last, out, place):
     """Look through the windows of output rows ``first`` to ``last``, counted through all images."""
     _, H, W, C = x.shape
     _, OH, OW, _ = out.shape
     x, out, place = x.reshape(-1), out.reshape(-1), place.reshape(-1)
-    width = lanes_of(out)
-    few = width > C
     for i in range(first, last):
         image, to = i // OH * H * W * C, i * OW * C
-        r_first, r_last = rows.starts[i % OH], rows.starts[i % OH + 1]
-        for ow in range(OW):
-            seen = (r_first, r_last, columns.starts[ow], columns.starts[ow + 1])
-            if few:
-                _max_vector(x, image, rows, columns, seen, out, place, to, C)
-            else:
-                for c in range(0, C, width):
-                    c = min(c, C - width)  # the last vector may begin within the one before
-                    _max_vector(x, image + c, rows, columns, seen, out, place, to + c, width)
-            to += C
+        max_row(x, image, rows, columns, i % OH, OW, C, out, place, to, (0, 0, 0))
 
 
 @kernel
 def _forward_loop(x, rows, columns, chunks, out, place):
-    rows, columns = _Axis(*rows), _Axis(*columns)
+    rows, columns = Axis(*rows), Axis(*columns)
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, out.shape[0] * out.shape[1])
         _max_rows(x, rows, columns, first, last, out, place)
@@ -120,10 +131,11 @@ def max_pool2d_forward(
     """Return the largest value of each window, and its place there."""
     N, C, *in_size = x.shape
     window = kernel_size, stride, padding, dilation
-    rows, columns = _window(C, tuple(in_size), out_size, *window, False)
+    rows, columns = window_axes(C, tuple(in_size), out_size, *window, False)
     out = empty_channels_last((N, C, *out_size), x.dtype)
-    place = empty_channels_last((N, C, *out_size), place_dtype(kernel_size))
-    work = out.size * kernel_size[0] * kernel_size[1]
+    taps = kernel_size[0] * kernel_size[1]
+    place = empty_channels_last((N, C, *out_size), place_dtype(taps))
+    work = out.size * taps
     chunks = min(N * out_size[0], chunks_of(work, CHUNK))
     _forward_loop.launch(
         work, channels_last(x), rows, columns, chunks, channels_last(out), channels_last(place)
@@ -146,39 +158,52 @@ def _gather(total, grad_out, place, at, rows, columns, seen, grad_x, to, count, 
         tile_store_columns(total, grad_x, to, 0, count)
 
 
+@body(inline=True)
+def gather_row(grad_out, place, at, rows, columns, row, first, last, C, grad_x, to, far, ahead):
+    """Collect for pixels ``first`` to ``last`` of a row, in an image whose outputs begin at ``at``.
+
+    ``to`` is where the first of these pixels is written, and ``ahead`` as for ``max_row``.
+    """
+    line, count, step = ahead
+    width, one, several = lanes_of(grad_x), tile_zeros(1, 1, grad_x), tile_zeros(1, 4, grad_x)
+    r_first, r_last = rows.starts[row], rows.starts[row + 1]
+    for w in range(first, last):
+        line = prefetch_lines(line, count, step)
+        seen, c = (r_first, r_last, columns.starts[w], columns.starts[w + 1]), 0
+        while c + 4 * width <= C:
+            _gather(
+                several, grad_out, place, at + c, rows, columns, seen, grad_x, to + c, 4 * width,
+                far,
+            )  # fmt: skip
+            c += 4 * width
+        if width > C:
+            _gather(one, grad_out, place, at, rows, columns, seen, grad_x, to, C, far)
+            c = C
+        while c < C:
+            c = min(c, C - width)  # the last vector may begin within the one before
+            here, there = at + c, to + c
+            _gather(one, grad_out, place, here, rows, columns, seen, grad_x, there, width, far)
+            c += width
+        to += C
+
+
 @body
 def _gather_rows(grad_out, place, rows, columns, first, last, grad_x):
     """Collect for the image rows ``first`` to ``last``, counted through all images."""
     _, OH, OW, C = grad_out.shape
     _, H, W, _ = grad_x.shape
     grad_out, place, grad_x = grad_out.reshape(-1), place.reshape(-1), grad_x.reshape(-1)
-    width, one, several = lanes_of(grad_x), tile_zeros(1, 1, grad_x), tile_zeros(1, 4, grad_x)
     far = C * grad_x.itemsize % LINE_BYTES == 0 and is_far(grad_x)  # each pixel begins with a line
     for i in range(first, last):
         image, to = i // H * OH * OW * C, i * W * C
-        r_first, r_last = rows.starts[i % H], rows.starts[i % H + 1]
-        for w in range(W):
-            seen, c = (r_first, r_last, columns.starts[w], columns.starts[w + 1]), 0
-            while c + 4 * width <= C:
-                _gather(
-                    several, grad_out, place, image + c, rows, columns, seen, grad_x, to + c,
-                    4 * width, far,
-                )  # fmt: skip
-                c += 4 * width
-            if width > C:
-                _gather(one, grad_out, place, image, rows, columns, seen, grad_x, to, C, far)
-                c = C
-            while c < C:
-                c = min(c, C - width)  # the last vector may begin within the one before
-                at, c_to = image + c, to + c
-                _gather(one, grad_out, place, at, rows, columns, seen, grad_x, c_to, width, far)
-                c += width
-            to += C
+        gather_row(
+            grad_out, place, image, rows, columns, i % H, 0, W, C, grad_x, to, far, (0, 0, 0)
+        )
 
 
 @kernel
 def _gather_loop(grad_out, place, rows, columns, chunks, grad_x):
-    rows, columns = _Axis(*rows), _Axis(*columns)
+    rows, columns = Axis(*rows), Axis(*columns)
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, grad_x.shape[0] * grad_x.shape[1])
         _gather_rows(grad_out, place, rows, columns, first, last, grad_x)
@@ -259,8 +284,25 @@ def max_pool2d_backward(
             channels_last(grad_x),
         )
         return grad_x
-    rows, columns = _window(C, in_size, tuple(out_size), *window, True)
-    work = max(grad_x.size, grad_out.size * taps)
+    gather_into(grad_x, grad_out, place, *window)
+    return grad_x
+
+
+def gather_into(
+    grad_x: np.ndarray,
+    grad_out: np.ndarray,
+    place: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> None:
+    """Collect what each pixel has won; a place that no pixel has is won by none."""
+    N, C, *in_size = grad_x.shape
+    out_size = (grad_out.shape[2], grad_out.shape[3])
+    window = kernel_size, stride, padding, dilation
+    rows, columns = window_axes(C, tuple(in_size), out_size, *window, True)
+    work = max(grad_x.size, grad_out.size * kernel_size[0] * kernel_size[1])
     chunks = min(N * in_size[0], chunks_of(work, CHUNK))
     _gather_loop.launch(
         work,
@@ -271,4 +313,3 @@ def max_pool2d_backward(
         chunks,
         channels_last(grad_x),
     )
-    return grad_x

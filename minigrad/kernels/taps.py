@@ -63,6 +63,6 @@ def window_taps(
     return from_table(sources, places, (sources >= 0) & (sources < size_in))
 
 
-def place_dtype(kernel_size: tuple[int, int]) -> np.dtype:
-    """Return the smaller dtype, of two, that numbers the places in a window."""
-    return np.dtype(np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.int32)
+def place_dtype(places: int) -> np.dtype:
+    """Return the smaller dtype, of two, that tells so many places apart."""
+    return np.dtype(np.uint8 if places <= 256 else np.int32)

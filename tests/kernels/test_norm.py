@@ -171,7 +171,7 @@ def test_where_the_chunks_are_cut_changes_rounding_only(monkeypatch, cut):
     monkeypatch.setattr(norm, "_CHUNK", cut[0])
     monkeypatch.setattr(norm, "_ROWS", cut[1])
     monkeypatch.setattr(norm, "_WIDTH", 12)
-    monkeypatch.setattr(norm, "_cut", norm._cut.__wrapped__)  # which remembers other cuts
+    monkeypatch.setattr(norm, "cut", norm.cut.__wrapped__)  # which remembers other cuts
     _assert_close(_everything(*arrays), want, 1e-12)
 
 

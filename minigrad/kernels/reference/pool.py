@@ -40,7 +40,7 @@ def max_pool2d_forward(
     padded = _pad(x, -np.inf, kernel_size, stride, padding, dilation, out_size)
     inside = _pad(np.ones_like(x, bool), False, kernel_size, stride, padding, dilation, out_size)
     out = np.full(shape, -np.inf, x.dtype)
-    place = np.zeros(shape, place_dtype(kernel_size))
+    place = np.zeros(shape, place_dtype(kernel_size[0] * kernel_size[1]))
     seen = np.zeros(shape, bool)
     for tap, window in _taps(kernel_size, stride, dilation, out_size):
         value, exists = padded[window], inside[window]
