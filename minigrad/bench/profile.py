@@ -20,7 +20,10 @@ _SMALL = 0.01
 _NOTHING: dict[str, Any] = {"calls": 0, "seconds": 0.0, "flops": 0, "bytes": 0, "moved": 0}
 
 # How many of its first arguments a kernel reads twice.
-_READ_TWICE = {"batch_norm_training": 1, "batch_norm_backward": 2}
+_READ_TWICE = {
+    "batch_norm_training": 1, "batch_norm_backward": 2, "batch_norm_relu_max_pool_training": 1,
+    "batch_norm_relu_max_pool_backward": 3,
+}  # fmt: skip
 
 
 def measure_profile(

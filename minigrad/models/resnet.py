@@ -6,7 +6,7 @@ from typing import Any
 from minigrad.core.tensor import Tensor
 from minigrad.models._stages import choose_unit, initialize, stages
 from minigrad.models.registry import model
-from minigrad.nn._steps import conv_norm_relu
+from minigrad.nn._steps import conv_norm_relu_pool
 from minigrad.nn.activation import ReLU
 from minigrad.nn.blocks import BasicBlock, Bottleneck
 from minigrad.nn.conv import Conv2d
@@ -40,8 +40,8 @@ class ResNet(Module):
     drop_path : float
         Stochastic depth: probability to drop the last unit, linearly less for those before.
     fused : bool
-        Whether each unit is one operation with a hand-written backward, and the batch norm and relu
-        outside of units another; same results, sooner.
+        Whether each unit is one operation with a hand-written backward, and the batch norm, relu
+        and max-pool outside of units another; same results, sooner.
 
     Notes
     -----
@@ -80,8 +80,8 @@ class ResNet(Module):
         initialize(self, identity=zero_init_last)
 
     def forward(self, x: Any) -> Tensor:
-        x = conv_norm_relu(self.conv1, self.bn1, self.relu1, x, self.fused)  # (N, 64, H/2, W/2)
-        x = self.maxpool(x)  # (N, 64, H/4, W/4)
+        stem = self.conv1, self.bn1, self.relu1, self.maxpool
+        x = conv_norm_relu_pool(*stem, x, self.fused)  # (N, 64, H/4, W/4)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, F, H/32, W/32)
         return self.fc(self.avgpool(x))
 

@@ -1,4 +1,4 @@
-"""Rows of layers as one operation: the residual unit, and what ends in a relu outside of it."""
+"""Rows of layers as one operation: the residual unit, and what has a relu outside of it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -13,8 +13,10 @@ from minigrad.nn.dropout import DropPath
 from minigrad.nn.linear import Identity
 from minigrad.nn.module import Module
 from minigrad.nn.norm import BatchNorm2d
+from minigrad.nn.pool import MaxPool2d
 from minigrad.nn.residual import ZeroPad
 from minigrad.ops.conv_relu import conv2d_relu
+from minigrad.ops.norm_pool import batch_norm_relu_max_pool2d
 from minigrad.ops.norm_relu import batch_norm_relu
 from minigrad.ops.residual import Unit, run_unit, unit_of
 from minigrad.ops.steps import (
@@ -26,12 +28,14 @@ from minigrad.ops.steps import (
     zero_pad_steps,
 )
 
-__all__ = ["Fused", "Rows", "conv_norm_relu", "fused", "norm_relu", "run_fused"]
+__all__ = [
+    "Fused", "Rows", "conv_norm_relu", "conv_norm_relu_pool", "fused", "norm_relu", "run_fused",
+]  # fmt: skip
 
 # The layers of the convolution path, of the identity path, and behind the sum.
 Rows = tuple[tuple[Module, ...], tuple[Module, ...], tuple[Module, ...]]
 
-_KINDS = (Conv2d, BatchNorm2d, ReLU, ZeroPad, DropPath, Sequential, Identity)
+_IN_UNITS = (Conv2d, BatchNorm2d, ReLU, ZeroPad, DropPath, Sequential, Identity)
 
 
 def _run_as_one(layers: Iterable[Module]) -> bool:
@@ -40,12 +44,12 @@ def _run_as_one(layers: Iterable[Module]) -> bool:
     That needs layers of these very classes, for a subclass may do anything; no hooks on them; and
     nobody who is looking for the first layer with a NaN.
     """
-    return not state.anomaly and _plain(layers)
+    return not state.anomaly and _plain(layers, (*_IN_UNITS, MaxPool2d))
 
 
-def _plain(layers: Iterable[Module]) -> bool:
+def _plain(layers: Iterable[Module], kinds: tuple[type, ...]) -> bool:
     return all(
-        type(layer) in _KINDS and "forward" not in vars(layer) and not layer.has_hooks
+        type(layer) in kinds and "forward" not in vars(layer) and not layer.has_hooks
         for layer in _with_inner(layers)
     )
 
@@ -76,6 +80,23 @@ def conv_norm_relu(conv: Module, norm: Module, relu: Module, x: Any, fused: bool
     return norm_relu(norm, relu, conv(x), fused)
 
 
+def conv_norm_relu_pool(
+    conv: Module, norm: Module, relu: Module, pool: Module, x: Any, fused: bool
+) -> Tensor:
+    """``pool(relu(norm(conv(x))))``, with as many as one operation as can be and are to be."""
+    known = isinstance(relu, ReLU) and _run_as_one((norm, relu, pool))
+    if fused and known and isinstance(norm, BatchNorm2d) and isinstance(pool, MaxPool2d):
+        settings = norm.settings()
+        if settings.pop("training") and pool.dilation in (1, (1, 1)):
+            y = batch_norm_relu_max_pool2d(
+                conv(x), norm.weight, norm.bias, **settings, kernel_size=pool.kernel_size,
+                stride=pool.stride, padding=pool.padding, ceil_mode=pool.ceil_mode,
+            )  # fmt: skip
+            norm.count_batch()
+            return y
+    return pool(conv_norm_relu(conv, norm, relu, x, fused))
+
+
 def _settings(conv: Conv2d) -> tuple[Any, ...]:
     return conv.stride, conv.padding, conv.dilation, conv.groups, conv.algorithm
 
@@ -102,7 +123,7 @@ def fused(rows: Rows, known: Fused | None) -> Fused:
     layers = tuple(_with_inner((*conv_path, *identity_path, *activation)))
     norms = tuple([layer for layer in layers if isinstance(layer, BatchNorm2d)])
     unit = None
-    if _plain(layers):
+    if _plain(layers, _IN_UNITS):
         unit = unit_of(_steps(conv_path), _steps(identity_path), _steps(activation))
     averaging = any(norm.momentum is None for norm in norms)  # then each batch has its own weight
     return Fused(None if averaging else mark, rows, unit, norms)

@@ -20,6 +20,7 @@ from minigrad.ops.loss import binary_cross_entropy_with_logits, mse_loss
 from minigrad.ops.matmul import linear, matmul
 from minigrad.ops.nll import nll_loss
 from minigrad.ops.norm import batch_norm, local_response_norm
+from minigrad.ops.norm_pool import batch_norm_relu_max_pool2d
 from minigrad.ops.norm_relu import batch_norm_relu
 from minigrad.ops.pool import max_pool2d
 from minigrad.ops.power import exp, log, pow, sqrt

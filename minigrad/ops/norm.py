@@ -84,17 +84,23 @@ def undo_norm(
     elif needs_weight or needs_bias:
         sums = kernels.batch_norm_sums(grad_out, x, mean, inv_std, mask)
     if needs_weight or needs_bias:
-        dtype = np.result_type(grad_out, x)
-        grad_bias, grad_weight = [
-            sum_.astype(dtype) if needed else None
-            for sum_, needed in zip(sums, (needs_bias, needs_weight), strict=True)
-        ]
+        grad_weight, grad_bias = channel_grads(ctx, np.result_type(grad_out, x), *sums)
     if needs_x and not ctx.training:
         # With fixed statistics the map is affine; its adjoint is the same scale, no shift.
         if mask is not None:
             grad_out = kernels.relu_backward(grad_out, mask, channels_last_order(x.ndim))
         grad_x = kernels.batch_norm_forward(grad_out, weight, None, 0 * mean, inv_std)
     return grad_x, grad_weight, grad_bias
+
+
+def channel_grads(
+    ctx: Any, dtype: np.dtype, sum_grad: np.ndarray, sum_grad_normal: np.ndarray
+) -> list[np.ndarray | None]:
+    """Return the gradients of weight and bias, where they are needed, from the sums of channels."""
+    return [
+        sum_.astype(dtype) if needed else None
+        for sum_, needed in zip((sum_grad_normal, sum_grad), ctx.needs[1:], strict=True)
+    ]
 
 
 def _batches(rng: np.random.Generator) -> list[Sample]:

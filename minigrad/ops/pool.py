@@ -120,13 +120,7 @@ class MaxPool2d(Function):
         ctx.in_size = x.shape[2:]
         out, place = kernels.max_pool2d_forward(x, *ctx.window, out_size)
         ctx.save(place)
-        if held():
-            winners = decide("max_pool2d", lambda: _winners(x.real, ctx.window, out_size))
-            N, C, H, W = x.shape
-            images = x.reshape(N, C, 1, H * W)
-            largest = np.take_along_axis(images, np.maximum(winners, 0), axis=-1)
-            return np.where(winners < 0, -np.inf, largest)
-        return out
+        return held_max("max_pool2d", x, ctx.window, out_size) if held() else out
 
     @staticmethod
     def backward(ctx: Any, grad_out: np.ndarray) -> np.ndarray:
@@ -134,7 +128,19 @@ class MaxPool2d(Function):
         return kernels.max_pool2d_backward(grad_out, place, *ctx.window, ctx.in_size)
 
 
-def _winners(x: np.ndarray, window: tuple[Pair, Pair, Pair, Pair], out_size: Pair) -> np.ndarray:
+_Window = tuple[Pair, Pair, Pair, Pair]  # kernel_size, stride, padding and dilation
+
+
+def held_max(name: str, x: np.ndarray, window: _Window, out_size: Pair) -> np.ndarray:
+    """Pool within a gradient check, for the operation ``name``: its winners are held."""
+    winners = decide(name, lambda: _winners(x.real, window, out_size))
+    N, C, H, W = x.shape
+    images = x.reshape(N, C, 1, H * W)
+    largest = np.take_along_axis(images, np.maximum(winners, 0), axis=-1)
+    return np.where(winners < 0, -np.inf, largest)
+
+
+def _winners(x: np.ndarray, window: _Window, out_size: Pair) -> np.ndarray:
     """Position h * W + w of the first largest entry of each window: (N, C, OH, OW).
 
     -1 where a window with holes sees padding alone.

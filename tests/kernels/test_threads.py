@@ -20,9 +20,9 @@ import hashlib, os, sys, threading, warnings
 import numba
 import numpy as np
 from minigrad import kernels
-from minigrad.kernels import _jit, _threads
+from minigrad.kernels import _jit, _threads, norm_pool
 from minigrad.kernels.taps import window_taps
-_jit.SERIAL_BELOW = 0
+_jit.SERIAL_BELOW = norm_pool._ROOM_OF_ALL = 0
 
 def draw(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
@@ -37,6 +37,9 @@ def run():
     sums = kernels.batch_norm_sums(grad, x, *norm[2:], mask)
     window = (3, 3), (2, 2), (1, 1), (1, 1)
     pooled, place = kernels.max_pool2d_forward(x, *window, (7, 6))
+    stem = kernels.batch_norm_relu_max_pool_training(
+        x, weight, bias, 1e-5, (np.zeros(20), np.ones(20)), 0.1, *window[:3], (7, 6)
+    )
     filters, conv = draw(rng, 9, 20, 3, 3), ((1, 1), (1, 1, 1, 1), (1, 1), 1)
     z = kernels.conv2d_forward(x, filters, None, *conv)
     left, right = draw(rng, 70, 33), draw(rng, 33, 50)
@@ -54,7 +57,10 @@ def run():
     table = np.arange(1, 43, dtype=np.float32).reshape(7, 6)
     return [
         *kernels.batch_norm_training(x, weight, bias, 1e-5, True, grad),
-        *kernels.batch_norm_backward(grad, x, weight, *norm[2:], mask),
+        *kernels.batch_norm_backward(grad, x, weight, *norm[2:], mask), *stem,
+        *kernels.batch_norm_relu_max_pool_backward(
+            pooled, stem[1], x, weight, *norm[2:], *window[:3]
+        ),
         kernels.matrix_product(left, right), kernels.zero_pad_shortcut(x, 2, 3, 4),
         kernels.zero_pad_shortcut_backward(grad, 2, 3, (3, 12, 26, 22)),
         mean, var, y, mask, *sums, kernels.batch_norm_forward(x, *norm),

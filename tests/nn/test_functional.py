@@ -207,6 +207,7 @@ CALLS = {
 WITHOUT_A_NAME = {
     "astype",  # Tensor.to
     "batch_norm_relu",
+    "batch_norm_relu_max_pool2d",
     "conv2d_relu",
     "drop_path",  # torchvision.ops.stochastic_depth
     "expand",  # Tensor.expand
