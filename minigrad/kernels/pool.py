@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.kernels._ahead import LINE_BYTES, prefetch_lines
+from minigrad.kernels._ahead import LINE_BYTES, prefetch_lines, spread_lines
 from minigrad.kernels._contest import add_won, challenge, contest, settle
 from minigrad.kernels._jit import CHUNK, body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import channels_last, empty_channels_last
@@ -102,22 +102,26 @@ def max_row(x, at, rows, columns, row, OW, C, out, place, to, ahead):
 
 
 @body
-def _max_rows(x, rows, columns, first, last, out, place):
+def _max_rows(x, rows, columns, first, last, ahead, out, place):
     """Look through the windows of output rows ``first`` to ``last``, counted through all images."""
     _, H, W, C = x.shape
     _, OH, OW, _ = out.shape
     x, out, place = x.reshape(-1), out.reshape(-1), place.reshape(-1)
+    count, step = ahead if is_far(x) else (0, 0)
     for i in range(first, last):
-        image, to = i // OH * H * W * C, i * OW * C
-        max_row(x, image, rows, columns, i % OH, OW, C, out, place, to, (0, 0, 0))
+        row, image, to = i % OH, i // OH * H * W * C, i * OW * C
+        after = rows.starts[row + 1]
+        new = rows.offsets[after - 1] + W * C if after else 0  # no window has seen it yet
+        line = np.intp(x.ctypes.data) + (image + new) * x.itemsize
+        max_row(x, image, rows, columns, row, OW, C, out, place, to, (line, count, step))
 
 
 @kernel
-def _forward_loop(x, rows, columns, chunks, out, place):
+def _forward_loop(x, rows, columns, chunks, ahead, out, place):
     rows, columns = Axis(*rows), Axis(*columns)
     for chunk in prange(chunks):
         first, last = chunk_bounds(chunk, chunks, out.shape[0] * out.shape[1])
-        _max_rows(x, rows, columns, first, last, out, place)
+        _max_rows(x, rows, columns, first, last, ahead, out, place)
 
 
 def max_pool2d_forward(
@@ -137,9 +141,11 @@ def max_pool2d_forward(
     place = empty_channels_last((N, C, *out_size), place_dtype(taps))
     work = out.size * taps
     chunks = min(N * out_size[0], chunks_of(work, CHUNK))
+    ahead = spread_lines(stride[0] * in_size[1] * C * x.itemsize, out_size[1])
     _forward_loop.launch(
-        work, channels_last(x), rows, columns, chunks, channels_last(out), channels_last(place)
-    )
+        work, channels_last(x), rows, columns, chunks, ahead, channels_last(out),
+        channels_last(place),
+    )  # fmt: skip
     return out, place
 
 
