@@ -45,7 +45,7 @@ def relu_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     out, flat_out = empty_in_order(x.shape, x.dtype, order)
     size = x.size
     mask = np.empty(-(-size // 8), np.uint8)
-    _relu_forward_loop.launch(size, flat(x, order), flat_out, mask, chunks_of(size))
+    _relu_forward_loop.launch(2 * size, flat(x, order), flat_out, mask, chunks_of(size))
     return out, mask
 
 
@@ -61,7 +61,7 @@ def relu_backward(grad_out: np.ndarray, mask: np.ndarray, order: tuple[int, ...]
     """Return grad_out where x passed the relu, else 0."""
     size = grad_out.size
     grad_x, flat_grad = empty_in_order(grad_out.shape, grad_out.dtype, order)
-    _relu_backward_loop.launch(size, flat(grad_out, order), mask, flat_grad, chunks_of(size))
+    _relu_backward_loop.launch(2 * size, flat(grad_out, order), mask, flat_grad, chunks_of(size))
     return grad_x
 
 
@@ -93,7 +93,7 @@ def add(x: np.ndarray, y: np.ndarray, mask: np.ndarray | None = None) -> np.ndar
     order = memory_order(x)
     out, flat_out = empty_in_order(x.shape, x.dtype, order)
     _add_loop.launch(
-        x.size, flat(x, order), flat(y, order), NO_MASK if mask is None else mask, flat_out,
+        2 * x.size, flat(x, order), flat(y, order), NO_MASK if mask is None else mask, flat_out,
         chunks_of(x.size),
     )  # fmt: skip
     return out
