@@ -7,10 +7,12 @@
   ``conv_weight_rows.py``, few pixels to ``conv_few.py``;
 - ``winograd`` (``winograd.py``, ``winograd_weight.py``), fewer products and larger rounding
   errors, for some cases;
-- ``reference``, the twins.
+- ``reference``, the twins;
+- ``loops`` (``conv_loops.py``), the definition as it stands, where there is next to nothing to do.
 
-Which one serves a call is decided in ``conv_choice.py``, by one table or by the caller. All but
-``winograd`` do the same products and sums, each in its own order.
+Which one serves a call is decided in ``conv_choice.py``, by one table or by the caller, who may ask
+for any of them but the last. All but ``winograd`` do the same products and sums, each in its own
+order.
 """
 
 from typing import Any
@@ -22,6 +24,7 @@ from minigrad.kernels import (
     conv_direct,
     conv_direct_weight,
     conv_im2col,
+    conv_loops,
     winograd,
     winograd_weight,
 )
@@ -39,18 +42,21 @@ _FORWARD: dict[str, Any] = {
     "direct": conv_direct.conv2d_forward,
     "winograd": winograd.conv2d_forward,
     "reference": reference.conv2d_forward,
+    "loops": conv_loops.conv2d_forward,
 }
 _GRAD_INPUT: dict[str, Any] = {
     "im2col": conv_im2col.conv2d_grad_input,
     "direct": conv_direct.conv2d_grad_input,
     "winograd": winograd.conv2d_grad_input,
     "reference": reference.conv2d_grad_input,
+    "loops": conv_loops.conv2d_grad_input,
 }
 _GRAD_WEIGHT: dict[str, Any] = {
     "im2col": conv_im2col.conv2d_grad_weight,
     "direct": conv_direct_weight.conv2d_grad_weight,
     "winograd": winograd_weight.conv2d_grad_weight,
     "reference": reference.conv2d_grad_weight,
+    "loops": conv_loops.conv2d_grad_weight,
 }
 
 # Into at most how many chunks the sum over pixels is cut.

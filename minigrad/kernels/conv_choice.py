@@ -49,6 +49,10 @@ BANDS = 16
 # How far below that of im2col the estimate for sums along filters must be: both are rough.
 SURE = 1.5
 
+# What the loops of the definition take for a tap of a pixel, and for a filter there, in products;
+# and how many of them are done before anything else is prepared.
+TAP, FILTER, AT_ONCE = 6, 2, 6_000
+
 Shape = tuple[int, ...]
 
 
@@ -233,12 +237,20 @@ def _pays_for_im2col(case: Case) -> bool:
     return lowered + PACKING * F * values / pixels < direct
 
 
+def _is_done_at_once(case: Case) -> bool:
+    """Tell whether there are so few products that any preparation takes longer."""
+    (N, _, H, W), (F, channels, KH, KW) = case.x_shape, case.weight_shape
+    pixels = N * -(-H // case.stride[0]) * -(-W // case.stride[1])
+    return pixels * KH * KW * (TAP + F * (FILTER + channels)) <= AT_ONCE
+
+
 def bands_of(N: int, H: int) -> int:
     """Return into how many bands of rows im2col cuts an image of grad_x, each for one thread."""
     return max(min(H, -(-BANDS // max(N, 1))), 1)
 
 
 TABLE = (
+    Row("loops", _is_done_at_once),
     Row("winograd", lambda case: serves("winograd", case) and _pays_for_winograd(case)),
     Row("im2col", _pays_for_im2col),
     Row("direct", lambda case: True),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from minigrad import kernels
 from minigrad.kernels import (
     _jit,
+    conv_choice,
     conv_direct,
     conv_direct_weight,
     conv_few,
@@ -21,7 +22,7 @@ from minigrad.kernels import (
 )
 from minigrad.kernels._simd import lanes
 from minigrad.kernels.conv_axes import thinned
-from minigrad.kernels.conv_choice import Case, choose, conv_algorithm
+from minigrad.kernels.conv_choice import Case, conv_algorithm
 from minigrad.kernels.conv_geometry import geometry, seeing
 from minigrad.kernels.conv_phases import Phase
 from minigrad.kernels.conv_window import Places, window_of
@@ -29,9 +30,13 @@ from minigrad.kernels.conv_window import Places, window_of
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
 
 
-@pytest.fixture(params=["direct", "im2col", "winograd"])
-def algorithm(request):
+@pytest.fixture(params=["direct", "im2col", "winograd", "loops"])
+def algorithm(request, monkeypatch):
     """Compute every convolution of a test by one algorithm."""
+    if request.param == "loops":  # nobody can ask for these
+        monkeypatch.setattr(conv_choice, "choose", lambda case: "loops")
+        yield request.param
+        return
     with conv_algorithm(request.param):
         yield request.param
 
@@ -227,7 +232,7 @@ def _is_rounded(case, arrays, name):
     x_shape, weight_shape, stride, _, dilation, groups = case
     product = name if name.startswith("grad") else "forward"
     asked = Case(product, arrays[0].dtype, x_shape, weight_shape, stride, dilation, groups)
-    return choose(asked) == "winograd" and name != "grad_bias"
+    return conv_choice.choose(asked) == "winograd" and name != "grad_bias"
 
 
 @every_case

@@ -47,10 +47,27 @@ def test_few_channels_are_not_lowered_where_sums_along_filters_are_faster(stride
         ((16, 434, 5, 12), 11, "direct"),  # one vector of filters, read again for a few tiles each
         ((8, 236, 5, 11), 22, "direct"),
         ((2, 13, 9, 41), 283, "direct"),  # patches of a few channels
-        ((0, 16, 8, 8), 16, "direct"),
+        ((0, 16, 8, 8), 16, "loops"),
         ((1, 512, 3, 4), 512, "direct"),  # more of the weight than of the image
     ],
 )
 def test_winograd_serves_where_its_products_outweigh_the_rest(shape, F, chosen):
     case = Case("forward", np.dtype(np.float32), shape, (F, shape[1], 3, 3), (1, 1), (1, 1), 1)
     assert choose(case) == chosen
+
+
+@pytest.mark.parametrize("product", ["forward", "grad_input", "grad_weight"])
+@pytest.mark.parametrize(
+    ("shape", "weight_shape", "stride", "chosen"),
+    [
+        ((2, 3, 5, 7), (4, 3, 3, 3), (1, 1), False),  # 7560 products
+        ((2, 3, 5, 7), (4, 3, 3, 3), (2, 2), True),
+        ((1, 1, 29, 7), (2, 1, 3, 1), (1, 1), False),  # few products, but many taps of pixels
+        ((1, 1, 12, 7), (2, 1, 3, 1), (1, 1), True),
+        ((1, 40, 3, 3), (40, 1, 3, 3), (2, 2), True),  # as many groups as channels
+    ],
+)
+def test_a_few_products_are_done_at_once(shape, weight_shape, stride, chosen, product):
+    groups = shape[1] // weight_shape[1]
+    case = Case(product, np.dtype(np.float32), shape, weight_shape, stride, (1, 1), groups)
+    assert (choose(case) == "loops") == chosen
