@@ -51,7 +51,8 @@ SURE = 1.5
 
 # What the loops of the definition take for a tap of a pixel, and for a filter there, in products;
 # and how many of them are done before anything else is prepared.
-TAP, FILTER, AT_ONCE = 6, 2, 6_000
+TAP, FILTER = 6, 2
+AT_ONCE = {"forward": 14_000, "grad_input": 14_000, "grad_weight": 22_000}
 
 Shape = tuple[int, ...]
 
@@ -241,7 +242,7 @@ def _is_done_at_once(case: Case) -> bool:
     """Tell whether there are so few products that any preparation takes longer."""
     (N, _, H, W), (F, channels, KH, KW) = case.x_shape, case.weight_shape
     pixels = N * -(-H // case.stride[0]) * -(-W // case.stride[1])
-    return pixels * KH * KW * (TAP + F * (FILTER + channels)) <= AT_ONCE
+    return pixels * KH * KW * (TAP + F * (FILTER + channels)) <= AT_ONCE[case.product]
 
 
 def bands_of(N: int, H: int) -> int:

@@ -60,10 +60,10 @@ def test_winograd_serves_where_its_products_outweigh_the_rest(shape, F, chosen):
 @pytest.mark.parametrize(
     ("shape", "weight_shape", "stride", "chosen"),
     [
-        ((2, 3, 5, 7), (4, 3, 3, 3), (1, 1), False),  # 7560 products
-        ((2, 3, 5, 7), (4, 3, 3, 3), (2, 2), True),
-        ((1, 1, 29, 7), (2, 1, 3, 1), (1, 1), False),  # few products, but many taps of pixels
-        ((1, 1, 12, 7), (2, 1, 3, 1), (1, 1), True),
+        ((4, 3, 5, 7), (4, 3, 3, 3), (1, 1), False),  # 15,120 products
+        ((4, 3, 5, 7), (4, 3, 3, 3), (2, 2), True),
+        ((1, 1, 29, 29), (1, 1, 3, 1), (1, 1), False),  # few products, but many taps of pixels
+        ((1, 1, 29, 7), (1, 1, 3, 1), (1, 1), True),
         ((1, 40, 3, 3), (40, 1, 3, 3), (2, 2), True),  # as many groups as channels
     ],
 )
