@@ -3,9 +3,10 @@
     out[n, f, oh, ow] = sum over c, kh, kw of x[n, c, h, w] * weight[f, c, kh, kw]
     with h = oh stride_h + kh dilation_h - top, and w alike
 
-All other ways prepare something: they cut the work, pack the weight, copy what pixels see. For a
-few hundred products that takes longer than the products themselves. Here nothing is prepared, and
-all is done by one thread. The gradients go through the same products, and add each to another sum.
+All other ways prepare something: they cut the work, pack the weight, copy what pixels see. Where
+products are few, a few thousand at most, that takes longer than they do. Here nothing is prepared,
+and all is done by one thread. The gradients go through the same products, and add each to another
+sum.
 """
 
 import numpy as np
