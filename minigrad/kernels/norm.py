@@ -45,12 +45,13 @@ from minigrad.kernels.norm_chunks import (
     grad_rows,
     merge_statistics,
     merge_sums,
-    move_running,
     normalise,
+    settle_statistics,
     slots,
     span,
     widen,
 )
+from minigrad.kernels.reference.norm import Running
 
 # Values of a wide row, or C if that is more: long enough for a loop over it to be fast,
 _WIDTH = 1_024
@@ -62,9 +63,6 @@ _CHUNK = 65_536
 
 # Wide rows of a chunk, at least: else the slots would be as large as x.
 _ROWS = 32
-
-# The running mean and variance of channels.
-Running = tuple[np.ndarray, np.ndarray]
 
 # Chunks of a thread, at most, of which a good part is in its caches after the first pass.
 _HELD = 16
@@ -95,6 +93,7 @@ def cut(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 @body
 def statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts):
+    """Write what a chunk finds of each channel to its slots, and how many pixels it has."""
     start, stop = span(chunk, chunks, x.size, width)
     C = means.shape[1]
     chunk_statistics(x[start:stop], C, sum_width, means[chunk], squares[chunk])
@@ -217,15 +216,14 @@ def _training_loop(
     momentum, mean, inv_std, out, mask,
 ):  # fmt: skip
     C = mean.size
-    var = np.empty(C)
     means, squares, counts = slots(chunks, C), slots(chunks, C), slots(1, chunks)[0]
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
         for chunk in range(first, stop):
             statistics_part(chunk, chunks, x, sum_width, width, means, squares, counts)
-    merge_statistics(means, squares, counts, mean, var)
-    move_running(running_mean, running_var, momentum, mean, var, x.size // max(1, C))
-    inv_std[:] = 1 / np.sqrt(var + eps)
+    settle_statistics(
+        means, squares, counts, eps, running_mean, running_var, momentum, mean, inv_std
+    )
     pivot, scale, shift = affine_rows(mean, inv_std, weight, bias, width, x)
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)

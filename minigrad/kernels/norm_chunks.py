@@ -28,8 +28,8 @@ __all__ = [
     "grad_rows",
     "merge_statistics",
     "merge_sums",
-    "move_running",
     "normalise",
+    "settle_statistics",
     "slots",
     "span",
     "widen",
@@ -125,11 +125,16 @@ def merge_statistics(means, squares, counts, mean, var):
 
 
 @body
-def move_running(running_mean, running_var, momentum, mean, var, P):
-    """Move the running statistics, if there are any, towards those of a batch of P pixels.
+def settle_statistics(
+    means, squares, counts, eps, running_mean, running_var, momentum, mean, inv_std
+):
+    """Set mean and 1 / sqrt(var + eps) of each channel, and move the running statistics if any.
 
-    That of the variance is to estimate that of unseen data, so it takes P - 1 for P.
+    The running variance is to estimate that of unseen data, so it takes P - 1 for P pixels.
     """
+    var, P = np.empty(mean.size), counts.sum()
+    merge_statistics(means, squares, counts, mean, var)
+    inv_std[:] = 1 / np.sqrt(var + eps)
     for c in range(running_mean.size):
         running_mean[c] += momentum * (mean[c] - running_mean[c])
         running_var[c] += momentum * (var[c] * P / (P - 1) - running_var[c])

@@ -34,7 +34,6 @@ from minigrad.kernels._runs import aligned_empty
 from minigrad.kernels._stream import end_of_stream, is_far
 from minigrad.kernels._threads import get_num_threads
 from minigrad.kernels.norm import (
-    Running,
     batch_norm_backward,
     cut,
     keep_moved,
@@ -47,15 +46,15 @@ from minigrad.kernels.norm_chunks import (
     chunk_sums,
     grad_input,
     grad_rows,
-    merge_statistics,
     merge_sums,
-    move_running,
     normalise,
+    settle_statistics,
     slots,
     span,
     widen,
 )
 from minigrad.kernels.pool import Axis, Pair, gather_into, gather_row, max_row, window_axes
+from minigrad.kernels.reference.norm import Running
 from minigrad.kernels.taps import place_dtype
 
 # Room for normalised rows: in the second cache there is place for x and the outputs beside it.
@@ -109,15 +108,14 @@ def _training_loop(
     mean, inv_std, rows, columns, bands, room_size, ahead, nobody, out, place,
 ):  # fmt: skip
     values, C, (N, OH) = x.reshape(-1), mean.size, out.shape[:2]
-    var = np.empty(C)
     means, squares, counts = slots(chunks, C), slots(chunks, C), slots(1, chunks)[0]
     for thread in prange(threads):
         first, stop = chunk_bounds(thread, threads, chunks)
         for chunk in range(first, stop):
             statistics_part(chunk, chunks, values, sum_width, width, means, squares, counts)
-    merge_statistics(means, squares, counts, mean, var)
-    move_running(running_mean, running_var, momentum, mean, var, values.size // max(1, C))
-    inv_std[:] = 1 / np.sqrt(var + eps)
+    settle_statistics(
+        means, squares, counts, eps, running_mean, running_var, momentum, mean, inv_std
+    )
     affine = affine_rows(mean, inv_std, weight, bias, width, values)
     rows, columns = Axis(*rows), Axis(*columns)
     for thread in prange(threads):
@@ -132,8 +130,8 @@ def _training_loop(
 def _bands(
     shape: tuple[int, ...], itemsize: int, out_size: Pair, kernel_size: Pair, stride: Pair
 ) -> tuple[int, int, Pair]:
-    """Return into how many bands an image is cut, the values of a room, and what is prefetched for
-    some outputs: so many lines, and the bytes from one to the next.
+    """Return into how many bands an image is cut, the values of a room, and what each output has
+    prefetched: so many lines, and the bytes from one to the next.
     """
     _, C, H, W = shape
     (OH, OW), KH = out_size, kernel_size[0]

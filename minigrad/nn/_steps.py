@@ -36,6 +36,7 @@ __all__ = [
 Rows = tuple[tuple[Module, ...], tuple[Module, ...], tuple[Module, ...]]
 
 _IN_UNITS = (Conv2d, BatchNorm2d, ReLU, ZeroPad, DropPath, Sequential, Identity)
+_KINDS = (*_IN_UNITS, MaxPool2d)
 
 
 def _run_as_one(layers: Iterable[Module]) -> bool:
@@ -44,7 +45,7 @@ def _run_as_one(layers: Iterable[Module]) -> bool:
     That needs layers of these very classes, for a subclass may do anything; no hooks on them; and
     nobody who is looking for the first layer with a NaN.
     """
-    return not state.anomaly and _plain(layers, (*_IN_UNITS, MaxPool2d))
+    return not state.anomaly and _plain(layers, _KINDS)
 
 
 def _plain(layers: Iterable[Module], kinds: tuple[type, ...]) -> bool:

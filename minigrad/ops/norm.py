@@ -153,7 +153,8 @@ def _bad_shapes(rng: np.random.Generator) -> list[Wrong]:
         Wrong(
             ShapeError,
             "batch_norm: training needs more than one value a channel, for one has no variance, "
-            "got x of shape (1, 3, 1, 1). Pass a larger batch or image, or training=False.",
+            "got x of shape (1, 3, 1, 1). Pass a larger batch or image, or training=False to "
+            "batch_norm.",
             np.ones((1, 3, 1, 1)),
         ),
     ]
@@ -311,7 +312,8 @@ def check_norm(
     if training and 0 < x.size == x.shape[1]:
         raise ShapeError(
             f"batch_norm: training needs more than one value a channel, for one has no variance, "
-            f"got x of shape {x.shape}. Pass a larger batch or image, or training=False."
+            f"got x of shape {x.shape}. Pass a larger batch or image, or training=False to "
+            "batch_norm."
         )
     if not isinstance(momentum, NUMBERS) or not 0 <= momentum <= 1:
         raise ArgumentError(

@@ -86,7 +86,8 @@ def _bad_batches(rng: np.random.Generator) -> list[Wrong]:
         Wrong(
             ShapeError,
             "batch_norm: training needs more than one value a channel, for one has no variance, "
-            "got x of shape (1, 3, 1, 1). Pass a larger batch or image, or training=False.",
+            "got x of shape (1, 3, 1, 1). Pass a larger batch or image, or training=False to "
+            "batch_norm.",
             np.ones((1, 3, 1, 1)),
             kernel_size=1,
         ),
