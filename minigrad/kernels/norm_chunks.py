@@ -108,7 +108,7 @@ def chunk_statistics(x, C, width, mean, square):
 
 @body
 def merge_statistics(means, squares, counts, mean, var):
-    """Merge the slots in order by the formula of Chan, Golub and LeVeque (1979)."""
+    """Merge the slots in order by the formula of Chan, Golub and LeVeque (1979); count pixels."""
     mean[:] = 0
     var[:] = 0
     total = 0.0
@@ -122,6 +122,7 @@ def merge_statistics(means, squares, counts, mean, var):
     if total > 0:
         for c in range(mean.size):
             var[c] /= total
+    return total
 
 
 @body
@@ -132,9 +133,10 @@ def settle_statistics(
 
     The running variance is to estimate that of unseen data, so it takes P - 1 for P pixels.
     """
-    var, P = np.empty(mean.size), counts.sum()
-    merge_statistics(means, squares, counts, mean, var)
-    inv_std[:] = 1 / np.sqrt(var + eps)
+    var = np.empty(mean.size)
+    P = merge_statistics(means, squares, counts, mean, var)
+    for c in range(mean.size):
+        inv_std[c] = 1 / np.sqrt(var[c] + eps)
     for c in range(running_mean.size):
         running_mean[c] += momentum * (mean[c] - running_mean[c])
         running_var[c] += momentum * (var[c] * P / (P - 1) - running_var[c])
@@ -146,14 +148,18 @@ def affine_rows(mean, inv_std, weight, bias, width, like):
 
     x - pivot is exact where x is close to it; shift has what rounding the mean took away.
     """
-    pivot, scale, shift = mean.astype(like.dtype), inv_std.copy(), np.empty(mean.size)
+    pivot, scale, shift = (
+        aligned_empty(width, like), aligned_empty(width, like), aligned_empty(width, like)
+    )  # fmt: skip
     for c in range(mean.size):
-        if weight.size:
-            scale[c] *= weight[c]
-        shift[c] = (pivot[c] - mean[c]) * scale[c]
+        pivot[c] = mean[c]
+        factor = inv_std[c] * weight[c] if weight.size else inv_std[c]
+        term = (pivot[c] - mean[c]) * factor
         if bias.size:
-            shift[c] += bias[c]
-    return widen(pivot, width, like), widen(scale, width, like), widen(shift, width, like)
+            term += bias[c]
+        for at in range(c, width, mean.size):
+            pivot[at], scale[at], shift[at] = pivot[c], factor, term
+    return pivot, scale, shift
 
 
 @body
