@@ -50,7 +50,7 @@ from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead, prefetch
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import flat_channels_last, remembered
 from minigrad.kernels._numbers import plain
-from minigrad.kernels._runs import aligned_empty, copy_run, zero_run
+from minigrad.kernels._runs import aligned_empty, zero_run
 from minigrad.kernels._simd import (
     ROWS,
     lanes,
@@ -59,8 +59,10 @@ from minigrad.kernels._simd import (
     tile_load_columns,
     tile_outer,
     tile_store,
+    tile_store_part,
     tile_zeros,
 )
+from minigrad.kernels._simd_transpose import tile_square, tile_transpose
 from minigrad.kernels.conv_geometry import Geometry
 from minigrad.kernels.conv_patch import copy_cost
 from minigrad.kernels.conv_slots import Taps, sum_slots
@@ -391,23 +393,26 @@ def _gather_loop(sums, g, plan, taps, grad_weight):
 
 @body
 def _gather(sums, g, plan, taps, vector, channels, grad_weight):
-    """Add up the slots of a vector of filters in their order, and put channels first."""
-    width, count = lanes_of(sums), channels[1] - channels[0]
+    """Add up the slots of a vector of filters in their order, and put channels first.
+
+    What was summed has a row for each channel and tap, and a value of each filter in it.
+    """
+    width, square = lanes_of(sums), tile_square(sums)
+    count = channels[1] - channels[0]
     size = count * taps.square
-    total, turned = np.empty(width, sums.dtype), np.zeros(width * size, sums.dtype)
+    rows = np.zeros((size + width) * width, sums.dtype)  # of taps that see nothing too
     down = g.channels if plan.stack > 1 else plan.tiles_run
     for kh in range(g.KH):
         for kw in range(g.KW):
             row = vector * plan.runs * plan.tiles_run + kh * down + channels[0]
             row += kw * plan.stack * g.channels
-            tap = taps.first + kh * taps.down + kw * taps.right
+            to = (taps.first + kh * taps.down + kw * taps.right) * width
             for c in range(count):
-                sum_slots(sums, (row + c) * width, total)
-                for lane in range(width):
-                    turned[lane * size + c * taps.square + tap] = total[lane]
+                sum_slots(sums, (row + c) * width, rows[to : to + width])
+                to += taps.square * width
     group, first = vector // plan.vectors, vector % plan.vectors * width
-    for lane in range(min(width, g.filters - first)):
-        f = group * g.filters + first + lane
-        copy_run(
-            grad_weight, (f * g.channels + channels[0]) * taps.square, turned, lane * size, size
-        )
+    f = group * g.filters + first
+    at, step = (f * g.channels + channels[0]) * taps.square, g.channels * taps.square
+    for i in range(0, size, width):
+        values = tile_transpose(tile_load(square, rows, i * width, width))
+        tile_store_part(values, grad_weight, at + i, step, g.filters - first, size - i)
