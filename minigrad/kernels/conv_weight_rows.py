@@ -400,7 +400,7 @@ def _gather(sums, g, plan, taps, vector, channels, grad_weight):
     width, square = lanes_of(sums), tile_square(sums)
     count = channels[1] - channels[0]
     size = count * taps.square
-    rows = np.zeros((size + width) * width, sums.dtype)  # of taps that see nothing too
+    rows = np.zeros((size + width) * width, sums.dtype)  # zeros where a tap sees nothing
     down = g.channels if plan.stack > 1 else plan.tiles_run
     for kh in range(g.KH):
         for kw in range(g.KW):

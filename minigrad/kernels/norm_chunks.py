@@ -108,7 +108,10 @@ def chunk_statistics(x, C, width, mean, square):
 
 @body
 def merge_statistics(means, squares, counts, mean, var):
-    """Merge the slots in order by the formula of Chan, Golub and LeVeque (1979); count pixels."""
+    """Merge the slots in order by the formula of Chan, Golub and LeVeque (1979).
+
+    Returns how many pixels there are.
+    """
     mean[:] = 0
     var[:] = 0
     total = 0.0
