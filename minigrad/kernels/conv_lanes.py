@@ -71,6 +71,9 @@ POORER = 1.3
 # Pixels in a row of the window.
 PIXELS = 64
 
+# With more channels the window of groups that share vectors is too large; half that with more taps.
+SHARED = 32
+
 # For strides and dilations longer than this no estimate was fitted: so many channels are few then.
 SHORT, CHANNELS = 2, 8
 
@@ -138,14 +141,12 @@ def serves(g: Geometry, dtype: np.dtype) -> bool:
     filters of many channels are summed along these (``conv_dot.py``).
     """
     width = lanes(dtype)
-    if g.groups == 1 or g.pixels * g.depth * g.F == 0:
-        return False
-    if (g.KW - 1) * g.dilation_w >= PIXELS:
+    if g.groups == 1 or g.pixels * g.depth * g.F == 0 or (g.KW - 1) * g.dilation_w >= PIXELS:
         return False
     if g.filters % width == 0:
         few = g.filters == width and g.channels < width
         return few or (g.channels % width == 0 and g.filters <= VECTORS * width)
-    if g.filters > width:
+    if g.filters > width or g.channels * min(g.KH * g.KW, 2) > SHARED:
         return False
     if max(g.stride_h, g.stride_w, g.dilation_h, g.dilation_w) > SHORT:
         return 2 * g.filters <= width and g.channels <= CHANNELS
@@ -344,8 +345,7 @@ def _pack(weight: np.ndarray, job: Job) -> np.ndarray:
         _pack_loop.launch(job.packed, values, job.vectors, job.sizes, job.taps, packed)
         return packed
 
-    how = "lanes", job.packed, job.sizes.tobytes(), job.taps.tobytes()
-    return prepared(weight, how, pack)
+    return prepared(weight, ("lanes", job.packed, job.sizes.tobytes(), job.taps.tobytes()), pack)
 
 
 @kernel

@@ -615,8 +615,21 @@ def test_few_filters_of_one_tap_are_summed_as_few_channels(name, turned):
 )
 @pytest.mark.parametrize(("stride", "served"), [(1, True), (2, True), (3, False)])
 def test_lanes_of_groups_take_short_strides(stride, served):
-    shapes = (15, 168, 4, 30), (32, 21, 2, 3)
+    shapes = (15, 128, 4, 30), (32, 16, 2, 3)
     g = geometry(*shapes, (stride, stride), (1, 1, 2, 2), (2, 2), 8)
+    assert conv_lanes.serves(g, np.dtype(np.float32)) == served
+
+
+@pytest.mark.skipif(
+    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
+)
+@pytest.mark.parametrize(
+    ("channels", "kernel", "served"),
+    [(16, 3, True), (17, 3, False), (32, 1, True), (33, 1, False), (286, 1, False)],
+)
+def test_groups_share_vectors_while_their_channels_are_few(channels, kernel, served):
+    weight_shape = (16, channels, kernel, kernel)
+    g = geometry((2, 2 * channels, 9, 9), weight_shape, (1, 1), (0, 0, 0, 0), (1, 1), 2)
     assert conv_lanes.serves(g, np.dtype(np.float32)) == served
 
 
