@@ -180,6 +180,9 @@ CASES = {
     "no filters": ((2, 3, 5, 4), (0, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
 }
 
+with_long_vectors = pytest.mark.skipif(
+    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
+)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
@@ -534,9 +537,7 @@ def test_few_pixels_have_slots_where_parts_would_copy_more(name, chunks):
         ("whole vectors", False),
     ],
 )
-@pytest.mark.skipif(
-    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
-)
+@with_long_vectors
 def test_blocks_hang_over_channels_where_that_takes_less(name, over):
     x_shape, weight_shape, *settings = CASES[name]
     g = seeing(geometry(x_shape, weight_shape, *settings))[0]
@@ -569,9 +570,7 @@ def test_few_pixels_are_products_of_matrices(name, forward, weight, algorithm):
     assert conv_few.serves(g, np.dtype(np.float32)) == weight
 
 
-@pytest.mark.skipif(
-    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
-)
+@with_long_vectors
 @pytest.mark.parametrize(
     ("name", "packed"),
     [
@@ -590,9 +589,7 @@ def test_weights_of_one_tap_are_products_of_panels(name, packed):
     assert conv_point_weight.serves(g, np.dtype("f4")) == packed
 
 
-@pytest.mark.skipif(
-    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
-)
+@with_long_vectors
 @pytest.mark.parametrize(
     ("name", "turned"),
     [
@@ -610,9 +607,7 @@ def test_few_filters_of_one_tap_are_summed_as_few_channels(name, turned):
     assert conv_direct_weight._pays_turned(g, np.dtype("f4")) == turned
 
 
-@pytest.mark.skipif(
-    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
-)
+@with_long_vectors
 @pytest.mark.parametrize(("stride", "served"), [(1, True), (2, True), (3, False)])
 def test_lanes_of_groups_take_short_strides(stride, served):
     shapes = (15, 128, 4, 30), (32, 16, 2, 3)
@@ -620,9 +615,7 @@ def test_lanes_of_groups_take_short_strides(stride, served):
     assert conv_lanes.serves(g, np.dtype(np.float32)) == served
 
 
-@pytest.mark.skipif(
-    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
-)
+@with_long_vectors
 @pytest.mark.parametrize(
     ("channels", "kernel", "served"),
     [(16, 3, True), (17, 3, False), (32, 1, True), (33, 1, False), (286, 1, False)],
@@ -662,9 +655,7 @@ def test_few_pixels_that_overlap_are_products_whose_values_are_added(name, few, 
     assert conv_few.adds(g, np.dtype(dtype)) == few
 
 
-@pytest.mark.skipif(
-    lanes(np.float32) < 16, reason="which form is best differs; values are tested at any width"
-)
+@with_long_vectors
 @pytest.mark.parametrize(
     ("name", "few"),
     [
