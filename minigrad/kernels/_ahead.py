@@ -26,6 +26,7 @@ from minigrad.kernels._numba import config, intrinsic
 __all__ = [
     "AHEAD",
     "LINE_BYTES",
+    "PAGE_BYTES",
     "emit_prefetch",
     "next_lines",
     "plan_ahead",
@@ -39,6 +40,10 @@ __all__ = [
 
 # What the cache holds and moves as one.
 LINE_BYTES = 64
+
+# Lines a multiple of this apart share one set of the first cache, which holds some 8 or 12; it is
+# a page of memory too.
+PAGE_BYTES = 4096
 
 # The caches to bring a line to, as LLVM numbers them.
 FIRST_CACHE, SECOND_CACHE = 3, 2

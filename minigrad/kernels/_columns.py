@@ -10,6 +10,9 @@ The rows are *wide rows*, a whole number of pixels of C channels: the sums of a 
 
 import math
 
+import numpy as np
+
+from minigrad.kernels._ahead import prefetch_lines
 from minigrad.kernels._bits import tile_keep_marked
 from minigrad.kernels._jit import body
 from minigrad.kernels._simd import (
@@ -37,6 +40,10 @@ __all__ = [
 # Rows that are added up before they meet the sums in memory: a sum that is written and read again
 # has to be waited for.
 _TOGETHER = 8
+
+# Bytes from what is summed to what is asked for, in arrays of so many bytes. Sums of a channel over
+# 12 to 50 MB take 0.6 of the time then on two cores of an EPYC; what is in a cache takes longer.
+_AHEAD, _LARGE = 8 * 1024, 4 * 1024 * 1024
 
 
 def wide_row(C: int, wanted: int) -> int:
@@ -103,9 +110,12 @@ def _load_four(x, at, row, count):
 
 
 @body(inline=True)
-def _add_vector(x, at, rows, width, count, sums, j):
+def _add_vector(x, at, rows, width, count, ahead, sums, j):
     """Add so many columns of one row, or of ``_TOGETHER``, to a vector of the sums in memory."""
     added = _load(x, at + j, count)
+    if ahead > 0:
+        line = np.intp(x.ctypes.data) + (at + j) * x.itemsize + ahead
+        prefetch_lines(line, rows, width * x.itemsize)
     if rows == _TOGETHER:
         four = _load_four(x, at + j, width, count)
         added = tile_add(four, _load_four(x, at + 4 * width + j, width, count))
@@ -113,29 +123,31 @@ def _add_vector(x, at, rows, width, count, sums, j):
 
 
 @body(inline=True)
-def _add_rows(x, at, rows, width, sums):
+def _add_rows(x, at, rows, width, ahead, sums):
     """Add one row that begins at ``at``, or ``_TOGETHER``, to the sums in memory."""
     step, whole = lanes_of(x), width // lanes_of(x) * lanes_of(x)
     for j in range(0, whole, step):
-        _add_vector(x, at, rows, width, step, sums, j)
+        _add_vector(x, at, rows, width, step, ahead, sums, j)
     if whole < width:
-        _add_vector(x, at, rows, width, width - whole, sums, whole)
+        _add_vector(x, at, rows, width, width - whole, ahead, sums, whole)
 
 
 @body
 def sum_values(x, first, last, width, sums):
     """Set the sums of each column of the rows from ``first`` up to ``last``, of any width.
 
-    Rows are read in the order of memory, which is read ahead. The sums have room for a vector more:
-    one that is written in part has to be waited for when it is read again.
+    Rows are read in the order of memory, which is read ahead; in large arrays farther ahead than
+    the processor does of itself. The sums have room for a vector more: one that is written in part
+    has to be waited for when it is read again.
     """
     sums[:] = 0
+    ahead = _AHEAD if x.size * x.itemsize >= _LARGE else 0
     together = _TOGETHER * width
     whole = first + (last - first) // together * together
     for at in range(first, whole, together):
-        _add_rows(x, at, _TOGETHER, width, sums)
+        _add_rows(x, at, _TOGETHER, width, ahead, sums)
     for at in range(whole, last, width):
-        _add_rows(x, at, 1, width, sums)
+        _add_rows(x, at, 1, width, ahead, sums)
 
 
 @body

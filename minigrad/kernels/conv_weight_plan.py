@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import conv_weight_rows
+from minigrad.kernels._ahead import PAGE_BYTES
 from minigrad.kernels._jit import chunks_of
 from minigrad.kernels._layout import remembered
 from minigrad.kernels._simd import ROWS, lanes
@@ -33,9 +34,6 @@ STRETCH = 128
 
 # Pixels that lie farther apart than this share few sets of the first cache.
 FAR_BYTES = 256
-
-# Pixels a multiple of this apart share one set of the first cache, and each has a page of its own.
-PAGE_BYTES = 4096
 
 # Vectors that a block has at most under a filter of one tap; under more, it has one a tap.
 BLOCK = 9

@@ -99,7 +99,8 @@ class Plan(NamedTuple):
     wide: int  # vectors of filters in a tile
     row_strips: int  # strips in a row
     strips: int
-    block: int  # strips in a chunk
+    unit: int  # strips that no chunk parts
+    pieces: int  # chunks over the strips
     vectors: int  # of filters in a group, filled up to whole tiles
     parts: int  # chunks over the vectors
     near: int  # vectors whose weights the second cache holds together
@@ -108,6 +109,7 @@ class Plan(NamedTuple):
     read_step: int = 0  # bytes from one to the next
     writes: int = 0  # lines of out: they will be written there
     write_step: int = 0
+    room: int = 0  # values of each pixel, where those of two strips are copied lest they collide
 
 
 @remembered
@@ -130,6 +132,14 @@ def seen_in(g: Geometry, copied: int, height: int, width: int, pixel: int) -> Wi
     runs, run = (1, g.KW * g.channels) if neighbours else (g.KW, g.channels)
     right, down = g.dilation_w * pixel, g.dilation_h * width * pixel
     return Window(copied, height, width, pixel, runs, run, right, down)
+
+
+@body
+def stand_apart(values, upper_at, lower_at, step, plan, pixels, apart):
+    """Copy the pixels of two strips to where they do not collide."""
+    for i in range(plan.height):
+        copy_run(pixels, i * apart, values, upper_at + i * step, plan.room)
+        copy_run(pixels, (plan.height + i) * apart, values, lower_at + i * step, plan.room)
 
 
 @body

@@ -22,6 +22,7 @@ also serve where the rows of b are few: out is written once, from one end of a r
 import numpy as np
 
 from minigrad.kernels import _pool
+from minigrad.kernels._ahead import LINE_BYTES, PAGE_BYTES
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._layout import values_or_none
 from minigrad.kernels._runs import add_run, aligned_empty, copy_run
@@ -52,6 +53,9 @@ LOW = 2 * FEW
 # The same where columns of b lie in one piece: packing these takes longer.
 DOTS = 3 * FEW
 
+# So many panels pay for a copy of rows of a that lie whole pages apart.
+COLLIDING = 3
+
 # Columns of a tile of such sums, with FEW rows, and tiles of a chunk.
 ACROSS, TILES = BROAD, 4
 
@@ -74,6 +78,8 @@ def matrix_product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None)
         _low_loop.launch(work, *left, *right[:2], M, K, N, added, out.reshape(-1))
         return out
     panels = max(chunks_of(N, VECTORS * lanes(a.dtype)), 1)
+    if panels >= COLLIDING and left[1] * a.itemsize % PAGE_BYTES == 0:
+        left = _apart(left[0], M, K)
     parts = max(min(chunks_of(CHUNKS, panels), M // (4 * ROWS)), 1)
     _product_loop.launch(work, *left, *right, M, K, N, parts, added, out.reshape(-1))
     return out
@@ -85,6 +91,28 @@ def _flat(x: np.ndarray) -> tuple[np.ndarray, int, int]:
     if x.flags.f_contiguous:
         return x.T.reshape(-1), 1, rows
     return np.ascontiguousarray(x).reshape(-1), columns, 1
+
+
+def _apart(a: np.ndarray, M: int, K: int) -> tuple[np.ndarray, int, int]:
+    """Copy the rows of a matrix a little farther apart.
+
+    A tile reads a value of each of its rows at a time. Where they lie pages apart, these share one
+    set of the first cache, which loses them before it has read the next.
+    """
+    copy = _pool.empty((M, K + LINE_BYTES // a.itemsize), a.dtype)
+    _apart_loop.launch(a.size, a, K, copy)
+    return copy.reshape(-1), copy.shape[1], 1
+
+
+@kernel
+def _apart_loop(a, K, copy):
+    for m in prange(len(copy)):
+        _copy_row(a, K, m, copy[m])
+
+
+@body
+def _copy_row(a, K, m, row):
+    copy_run(row, 0, a, m * K, K)
 
 
 @kernel

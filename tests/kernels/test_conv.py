@@ -9,7 +9,7 @@ from minigrad import kernels
 from minigrad.kernels import (
     _jit,
     conv_choice,
-    conv_direct,
+    conv_direct_plan,
     conv_direct_weight,
     conv_few,
     conv_im2col,
@@ -24,7 +24,7 @@ from minigrad.kernels._simd import lanes
 from minigrad.kernels.conv_axes import thinned
 from minigrad.kernels.conv_choice import Case, conv_algorithm
 from minigrad.kernels.conv_geometry import geometry, seeing
-from minigrad.kernels.conv_phases import Phase
+from minigrad.kernels.conv_phases import Phase, task_of
 from minigrad.kernels.conv_window import Places, window_of
 
 pytestmark = pytest.mark.usefixtures("fast_kernels", "algorithm")
@@ -86,6 +86,9 @@ CASES = {
     ),
     "long blocks over channels": ((3, 217, 9, 7), (40, 217, 1, 1), (1, 1), (0, 1, 0, 2), (1, 1), 1),
     "colliding pixels": ((2, 256, 4, 9), (33, 256, 2, 2), (1, 2), (1, 0, 1, 0), (1, 1), 1),
+    "pixels a page apart": ((5, 1024, 9, 9), (21, 1024, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "a page with the stride": ((2, 512, 5, 59), (40, 512, 1, 1), (1, 2), (0, 0, 0, 0), (1, 1), 1),
+    "filters a page apart": ((4, 29, 9, 11), (1024, 29, 1, 1), (2, 1), (0, 0, 0, 0), (1, 1), 1),
     "several blocks": ((7, 20, 24, 20), (3, 20, 3, 5), (1, 1), (1, 1, 2, 2), (1, 1), 1),
     "one large image": ((1, 3, 40, 33), (7, 3, 7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 1),
     "a first layer": ((3, 3, 20, 140), (33, 3, 7, 7), (2, 1), (3, 3, 3, 3), (1, 1), 1),
@@ -630,9 +633,45 @@ def test_groups_share_vectors_while_their_channels_are_few(channels, kernel, ser
 def test_only_chunks_with_few_weights_have_few_pixels(channels, whole):
     shapes = (14, channels, 57, 3), (100, channels, 3, 3)
     g = geometry(*shapes, (2, 2), (0, 0, 1, 1), (1, 1), 1)
-    plan = conv_direct._plan(g, window_of(g), 4)
+    plan = conv_direct_plan.plan_of(g, window_of(g), 4)
+    pixels = plan.strips // plan.pieces * plan.height
     assert (plan.parts == 1) == whole
-    assert (plan.block * plan.height < conv_direct.LEAST_PIXELS // 2) == whole
+    assert (pixels < conv_direct_plan.LEAST_PIXELS // 2) == whole
+
+
+@with_long_vectors
+@pytest.mark.parametrize(
+    ("name", "product", "room"),
+    [
+        ("pixels a page apart", "forward", 1024),
+        ("a page with the stride", "forward", 512),
+        ("filters a page apart", "grad_input", 1024),
+        ("filters a page apart", "forward", 0),
+        ("one tap, vectors in part", "forward", 0),
+        ("colliding pixels", "forward", 0),  # in a window, with gaps
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
+def test_pixels_that_share_a_set_of_the_cache_are_copied_apart(name, product, room, algorithm):
+    plan = conv_direct_plan.forward_job if product == "forward" else conv_direct_plan.backward_job
+    job = plan(*CASES[name], np.dtype(np.float32))
+    assert job.few is job.dots is None
+    assert task_of(job.tasks[1])[3].room == room
+
+
+@pytest.mark.parametrize(
+    "shape", [(9, 32, 15, 15), (3, 200, 37, 37), (11, 300, 9, 10), (1, 8, 5, 99)]
+)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
+def test_two_threads_get_as_many_strips(shape, kernel, algorithm):
+    pad = kernel // 2
+    g = geometry(shape, (70, shape[1], kernel, kernel), (1, 1), (pad,) * 4, (1, 1), 1)
+    plan = conv_direct_plan.plan_of(g, window_of(g), 4)
+    units = -(-plan.strips // plan.unit)
+    half, _ = _jit.chunk_bounds(plan.pieces // 2, plan.pieces, units)
+    assert plan.pieces % 2 == 0
+    assert abs(2 * half - units) <= 1
 
 
 @pytest.mark.parametrize(
@@ -666,7 +705,7 @@ def test_few_pixels_that_overlap_are_products_whose_values_are_added(name, few, 
 )
 @pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
 def test_few_filters_of_one_tap_are_products_of_matrices(name, few, algorithm):
-    job = conv_direct._forward(*CASES[name], np.dtype(np.float32))
+    job = conv_direct_plan.forward_job(*CASES[name], np.dtype(np.float32))
     assert (job.few is not None) == few
 
 
@@ -687,6 +726,6 @@ def test_few_filters_of_one_tap_are_products_of_matrices(name, few, algorithm):
 )
 @pytest.mark.parametrize("algorithm", ["direct"], indirect=True)
 def test_few_filters_are_summed_along_channels(name, product, along_channels, algorithm):
-    plan = conv_direct._forward if product == "forward" else conv_direct._backward
+    plan = conv_direct_plan.forward_job if product == "forward" else conv_direct_plan.backward_job
     job = plan(*CASES[name], np.dtype(np.float32))
     assert (job.dots is not None) == along_channels
