@@ -43,9 +43,7 @@ class _Judge(Emitter):
         lanes = self.tile.lanes
         vector = ir.VectorType(self.context.get_value_type(kind.dtype), lanes)
         letter = "f" if isinstance(kind.dtype, types.Float) else "i"
-        counts = ir.VectorType(count.type, lanes)
-        numbers = ir.Constant(counts, list(range(lanes)))
-        wanted = self.builder.icmp_signed("<", numbers, self.splat(count, counts))
+        wanted = self.first_of(count, lanes)
         pointer = self.builder.bitcast(self.place(kind, array, at), vector.as_pointer())
         alignment = ir.IntType(32)(kind.dtype.bitwidth // 8)
         return vector, f"v{lanes}{letter}{kind.dtype.bitwidth}.p0", pointer, alignment, wanted

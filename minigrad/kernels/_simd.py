@@ -197,7 +197,16 @@ class Emitter:
 
     def first(self, count: ir.Value) -> ir.Value:
         """Mark the first so many lanes."""
-        return self.builder.icmp_signed("<", self.numbers(count.type), self.splat_of(count))
+        return self.first_of(count, self.tile.lanes)
+
+    def first_of(self, count: ir.Value, lanes: int) -> ir.Value:
+        """Mark the first so many of some lanes; as numbers of 32 bits all are compared at once."""
+        most, number = ir.Constant(count.type, lanes), ir.IntType(32)
+        fewer = self.builder.icmp_signed("<", count, most)
+        count = self.builder.trunc(self.builder.select(fewer, count, most), number)
+        vector = ir.VectorType(number, lanes)
+        numbers = ir.Constant(vector, list(range(lanes)))
+        return self.builder.icmp_signed("<", numbers, self.splat(count, vector))
 
     def numbers(self, kind: ir.Type) -> ir.Value:
         """Number the lanes."""

@@ -127,9 +127,7 @@ class _Slider(Emitter):
             held = self.builder.load(place)
             held.align = bits // 8
         else:
-            numbers = ir.Constant(ir.VectorType(count.type, size), list(range(size)))
-            limit = self.splat(count, ir.VectorType(count.type, size))
-            mask = self.builder.icmp_signed("<", numbers, limit)
+            mask = self.first_of(count, size)
             alignment, zeros = ir.IntType(32)(bits // 8), ir.Constant(vector, None)
             name = f"llvm.masked.load.v{size}f{bits}.p0"
             held = self.call(name, vector, [place, alignment, mask, zeros])
