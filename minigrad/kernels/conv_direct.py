@@ -273,6 +273,7 @@ def _strips(
         upper_at, lower_at = strips[SEEN, i], strips[SEEN, j]
         read = np.intp(values.ctypes.data) + (lower_at + plan.height * step) * values.itemsize
         write = np.intp(out.ctypes.data) + (strips[WRITTEN, j] + below) * out.itemsize
+        away = np.intp(added.ctypes.data) - np.intp(out.ctypes.data) if added.size > 0 else 0
         if plan.room > 0:
             stand_apart(values, upper_at, lower_at, step, plan, pixels, apart)
             upper_at, lower_at = 0, plan.height * apart
@@ -281,12 +282,12 @@ def _strips(
             at = group * g.filters + v * width
             upper_to, lower_to = strips[WRITTEN, i] + at, strips[WRITTEN, j] + at
             start = tile_load(zeros, bias, vector * width, 0)
-            if added.size > 0:  # it comes from memory, while the tile is summed
+            if added.size > 0 and plan.writes == 0:  # it comes while the tile is summed
                 tile_prefetch(zeros, added, upper_to, out_pixel)
                 tile_prefetch(zeros, added, lower_to, out_pixel)
             upper, lower, read, write = _two_strips(
                 start, pixels, upper_at, lower_at, apart, weight, vector * g.depth * width,
-                g, window, plan, seen, read, write, width,
+                g, window, plan, seen, read, write, away, width,
             )  # fmt: skip
             # What follows stands here and in no body: that would get the sums by way of memory.
             if mask.size > 0:  # bits of all rows, ROWS at most: strips are as tall as their tiles
@@ -309,9 +310,13 @@ def _strips(
 
 @body
 def _two_strips(
-    start, values, upper_at, lower_at, step, weight, k, g, window, plan, seen, read, write, width
+    start, values, upper_at, lower_at, step, weight, k, g, window, plan, seen, read, write, away,
+    width,
 ):  # fmt: skip
-    """Sum over taps and channels for two strips of pixels, and ask for what the next ones need."""
+    """Sum over taps and channels for two strips of pixels, and ask for what the next ones need.
+
+    What is added to a value of out lies ``away`` from it, in bytes; 0 if there is nothing.
+    """
     upper = lower = start
     vector = g.depth * width
     k += seen.weight * width
@@ -322,6 +327,8 @@ def _two_strips(
             while first < stop:
                 # Here and not in the loop below, which LLVM would no longer keep in registers.
                 read = prefetch_lines(read, plan.reads, plan.read_step)
+                if away != 0:
+                    prefetch_lines(write + away, plan.writes, plan.write_step)
                 write = prefetch_write_lines(write, plan.writes, plan.write_step)
                 last = min(first + plan.stretch, stop)
                 for i in range(first, last):
