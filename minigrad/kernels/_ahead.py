@@ -48,9 +48,9 @@ PAGE_BYTES = 4096
 # The caches to bring a line to, as LLVM numbers them.
 FIRST_CACHE, SECOND_CACHE = 3, 2
 
-# Where in its array ``ahead`` keeps two blocks of lines. Of each: the address of the first line of
-# a column, the lines that are left of it, how many a column has, the columns that are left, and the
-# bytes down to the next line.
+# Where in its array ``ahead`` keeps blocks of lines: two, or as many as it has room for. Of each,
+# the address of the first line of a column, the lines that are left of it, how many a column has,
+# the columns that are left, and the bytes down to the next line.
 FIRST, LEFT, LINES, COLUMNS, DOWN, BLOCK = range(6)
 AHEAD = 2 * BLOCK
 
@@ -118,20 +118,26 @@ def plan_columns(ahead, array, first, row, values, rows):
 @body
 def _plan_block(ahead, array, first, lines, columns, down):
     """Ask for a block of lines, after what is asked for."""
-    for i in range(BLOCK):
+    last = _next_block(ahead)
+    ahead[last + FIRST] = np.intp(array.ctypes.data) + first * array.itemsize
+    ahead[last + LEFT] = ahead[last + LINES] = lines
+    ahead[last + COLUMNS], ahead[last + DOWN] = columns, down
+
+
+@body
+def _next_block(ahead):
+    """Let the next block be the first, and return the place behind the last."""
+    last = ahead.size - BLOCK
+    for i in range(last):
         ahead[i] = ahead[BLOCK + i]
-    ahead[BLOCK + FIRST] = np.intp(array.ctypes.data) + first * array.itemsize
-    ahead[BLOCK + LEFT] = ahead[BLOCK + LINES] = lines
-    ahead[BLOCK + COLUMNS], ahead[BLOCK + DOWN] = columns, down
+    return last
 
 
 @body
 def next_lines(ahead, count):
     """Take so many lines: return the address of the first, and the step from line to line."""
     if ahead[COLUMNS] <= 0:
-        for i in range(BLOCK):
-            ahead[i] = ahead[BLOCK + i]
-        ahead[BLOCK + COLUMNS] = 0
+        ahead[_next_block(ahead) + COLUMNS] = 0
     if ahead[COLUMNS] <= 0:  # all is asked for: ask for what is surely there, which costs nothing
         return np.intp(ahead.ctypes.data), np.intp(0)
     line = ahead[FIRST] + (ahead[LINES] - ahead[LEFT]) * ahead[DOWN]

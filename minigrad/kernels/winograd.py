@@ -40,7 +40,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.kernels import winograd_wide
-from minigrad.kernels._ahead import AHEAD, next_lines, plan_ahead
+from minigrad.kernels._ahead import AHEAD, BLOCK, next_lines, plan_ahead
 from minigrad.kernels._bits import NO_MASK
 from minigrad.kernels._constant import Empty, prepared
 from minigrad.kernels._jit import body, chunks_of, kernel, prange
@@ -284,9 +284,10 @@ def _for_rows(x, filters, bias, other, relu, points, g, plan, first, out):
         zero_run(patches, at + used, plan.places * lanes_of(out) - used)
     sums = aligned_empty(plan.patch**2 * (plan.places * VECTORS + 1) * lanes_of(out), out)
     places = place_tiles(plan, first, last)
-    ahead = np.zeros(AHEAD, np.intp)
+    ahead = np.zeros(AHEAD + BLOCK, np.intp)
     start, stop = seen(plan, first, last, g.OH, g.OW * g.F, 0, plan.outputs)
     plan_ahead(ahead, out, start, stop)
+    plan_ahead(ahead, other.values, start, stop if other.values.size > 0 else start)
     later = min(last + plan.block, plan.rows)
     start, stop = seen(plan, last, later, g.H, g.W * g.C, g.top, plan.patch)
     plan_ahead(ahead, x, start, stop)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigrad.kernels._ahead import AHEAD, LINE_BYTES, next_lines, plan_ahead, plan_columns
+from minigrad.kernels._ahead import AHEAD, BLOCK, LINE_BYTES, next_lines, plan_ahead, plan_columns
 
 LINE = LINE_BYTES // 4  # values in a line
 
@@ -33,6 +33,14 @@ def test_a_second_array_is_asked_for_after_the_first():
     plan_ahead(ahead, x, LINE, 3 * LINE)
     plan_ahead(ahead, y, 0, LINE)
     assert _asked(ahead, x, 1) == [LINE, 2 * LINE, 4 * LINE]
+
+
+def test_there_may_be_room_for_more_arrays():
+    x, y, z = np.zeros((3, 4 * LINE), np.float32)
+    ahead = np.zeros(AHEAD + BLOCK, np.intp)
+    for array in x, y, z:
+        plan_ahead(ahead, array, 0, LINE)
+    assert _asked(ahead, x, 1) == [0, 4 * LINE, 8 * LINE]
 
 
 def test_nothing_is_asked_for_of_no_rows_and_no_values():
