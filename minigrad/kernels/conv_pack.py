@@ -12,9 +12,11 @@ from minigrad.kernels._simd import (
     lanes_of,
     tile_gather,
     tile_load_columns,
+    tile_load_part,
     tile_store,
     tile_zeros,
 )
+from minigrad.kernels._simd_transpose import tile_square, tile_transpose
 from minigrad.kernels.conv_phases import Phase
 
 _BYTE = np.dtype(np.uint8)
@@ -115,8 +117,11 @@ def _pack_vector(weight, sizes, taps, chunk, packed):
     one = tile_zeros(1, 1, packed)
     group, first = chunk // sizes[1], chunk % sizes[1] * width
     filters, channels, filter_step, channel_step = sizes[2] - first, sizes[3], sizes[5], sizes[6]
-    start = group * sizes[4] + first * filter_step
-    for c in range(channels):
+    start, done = group * sizes[4] + first * filter_step, 0
+    if len(taps) == 1 and channel_step == 1:
+        to = taps[0, 1] + chunk * taps[0, 2]
+        done = _turn_squares(weight, start + taps[0, 0], filter_step, filters, channels, packed, to)
+    for c in range(done, channels):
         at = start + c * channel_step
         for tap in range(len(taps)):
             if filter_step == 1:
@@ -124,3 +129,18 @@ def _pack_vector(weight, sizes, taps, chunk, packed):
             else:
                 held = tile_gather(one, weight, at + taps[tap, 0], filter_step, filters)
             tile_store(held, packed, taps[tap, 1] + chunk * taps[tap, 2] + c * width, 0)
+
+
+@body
+def _turn_squares(weight, at, filter_step, filters, channels, packed, to):
+    """Pack whole vectors of neighbouring channels, and return how many channels these are.
+
+    They are read as they lie and exchanged with filters in registers: gathering reads a line of
+    each filter for every channel, and has lost them before the next where filters lie pages apart.
+    """
+    width, square = lanes_of(packed), tile_square(packed)
+    whole = channels // width * width
+    for c in range(0, whole, width):
+        held = tile_load_part(square, weight, at + c, filter_step, 0, filters, width)
+        tile_store(tile_transpose(held), packed, to + c * width, width)
+    return whole
