@@ -32,7 +32,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._ahead import FIRST_CACHE, emit_prefetch
+from minigrad.kernels._ahead import FIRST_CACHE, SECOND_CACHE, emit_prefetch
 from minigrad.kernels._numba import config, intrinsic
 from minigrad.kernels._simd import Emitter, Tile
 
@@ -115,6 +115,14 @@ class _Slider(Emitter):
             return self.splat(self.builder.load(place), self.tile.vector)
         return self.load(place)
 
+    def ask(self, start: ir.Value, step: ir.Value, ahead: ir.Value) -> None:
+        """Prefetch pixels that lie ``ahead`` of a row of the window; none where that is 0."""
+        wanted = self.builder.icmp_signed("!=", ahead, ir.Constant(ahead.type, 0))
+        with self.builder.if_then(wanted):
+            for j in range(self.pixels):
+                pixel = self.builder.gep(self.moved(start, step, j), [ahead])
+                emit_prefetch(self.builder, pixel, False, SECOND_CACHE)
+
     def channels_of(self, pointer: ir.Value, count: ir.Value | None) -> list[ir.Value]:
         """Read a pixel of an image, only so many values if told, as planes."""
         bits = self.tile.dtype.bitwidth
@@ -169,17 +177,16 @@ def tile_taps(typing_context, known, like):
 def slide_fill(typing_context, known, x, at, step, ahead, window, to):
     """Copy a row of the window from pixels that are ``step`` elements apart.
 
-    Those that lie ``ahead`` of them will be wanted soon.
+    Those that lie ``ahead`` of them will be wanted soon, if it is not 0.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         _, x_value, at, step, ahead, window_value, to_value = args
         to = _Slider(context, builder, known, window.dtype)
         start, end = to.place(x, x_value, at), to.place(window, window_value, to_value)
+        to.ask(start, step, ahead)
         for j in range(to.pixels):
             pixel = to.moved(start, step, j)
-            if to.channels > 1:
-                emit_prefetch(builder, builder.gep(pixel, [ahead]), False, FIRST_CACHE)
             for c, held in enumerate(to.channels_of(pixel, None)):
                 to.store(held, to.further(end, (c * to.pixels + j) * to.lanes))
         return context.get_dummy_value()
@@ -198,11 +205,10 @@ def slide_fill_part(
         _, x_value, at, step, ahead, first, last, columns, window_value, to_value = args
         to = _Slider(context, builder, known, window.dtype)
         start, end = to.place(x, x_value, at), to.place(window, window_value, to_value)
+        to.ask(start, step, ahead)
         for j in range(to.pixels):
             count = to.count(j, 0, first, last, columns)
             pixel = to.moved(start, step, j)
-            if to.channels > 1:
-                emit_prefetch(builder, builder.gep(pixel, [ahead]), False, FIRST_CACHE)
             for c, held in enumerate(to.channels_of(pixel, count)):
                 to.store(held, to.further(end, (c * to.pixels + j) * to.lanes))
         return context.get_dummy_value()
