@@ -1,12 +1,10 @@
 """How direct convolution is cut: strips, tiles, chunks and windows, as far as shapes decide.
 
-A chunk has a share of the strips and a part of the filters. Strips are shared out as evenly as
-whole tiles allow, so that threads finish together::
+A chunk has a share of the strips and a part of the filters. The shares are as even as whole tiles
+allow, and an even number, so that two threads finish together::
 
-    290 strips in 16 chunks      18 | 18 | 18 | 18 | 18 | 18 | 18 | 18 | 18 | ...
-    not in chunks of 20          20     | 20     | 20     | ... | 20     | 10
-
-for of 15 chunks one of two threads would have eight.
+    290 strips, shared by 16 chunks      18 18 18 18 18 18 18 18 | 18 18 18 18 18 18 18 20
+    and cut every 20 strips              20 20 20 20 20 20 20 20 | 20 20 20 20 20 20 10
 """
 
 import dataclasses

@@ -136,7 +136,7 @@ def seen_in(g: Geometry, copied: int, height: int, width: int, pixel: int) -> Wi
 
 @body
 def stand_apart(values, upper_at, lower_at, step, plan, pixels, apart):
-    """Copy the pixels of two strips to where they do not collide."""
+    """Copy the pixels of two strips, so far apart that they do not collide."""
     for i in range(plan.height):
         copy_run(pixels, i * apart, values, upper_at + i * step, plan.room)
         copy_run(pixels, (plan.height + i) * apart, values, lower_at + i * step, plan.room)
