@@ -1,17 +1,16 @@
 """The contest of a pooling window, for neighbouring channels side by side: the larger value wins.
 
-The best values so far and the places they came from are a tile of two rows, which stays in
-registers while the taps of a window come by. ``count`` channels take part, at most as many as a
-vector has lanes::
+The best values so far and the places they came from are a tile of two rows, of one vector or of
+several, which stays in registers while the taps of a window come by: what else a tap costs is paid
+once for all of its vectors. ``count`` channels take part, at most as many as a row has lanes::
 
-    held = contest(x, first)                       # nobody has won yet; the first tap stands
+    held = contest(tile, first)                    # nobody has won yet; the first tap stands
     for ...:
         held = challenge(held, x, at, tap, count)  # values of x from ``at`` on, at place ``tap``
     settle(held, out, place, to, count)
 
 Places are whole numbers held as floats, so that one comparison selects both rows. Backward, the
-cotangents that a pixel has won are added up in a tile of one row by ``add_won``, of one vector or
-of several: then what else a tap costs is paid once for all of them.
+cotangents that a pixel has won are added up in a tile of one row by ``add_won``.
 """
 
 from typing import Any
@@ -21,7 +20,7 @@ from llvmlite import ir
 from numba import types
 
 from minigrad.kernels._numba import config, intrinsic
-from minigrad.kernels._simd import Emitter, Tile
+from minigrad.kernels._simd import Emitter
 
 __all__ = ["add_won", "challenge", "contest", "settle"]
 
@@ -37,6 +36,15 @@ class _Judge(Emitter):
         """Fill a vector of floats with a whole number."""
         vector = self.tile.vector
         return self.splat(self.builder.sitofp(number, vector.element), vector)
+
+    def pair(self, v: int) -> tuple[int, int]:
+        """Return the indices of vector v in both rows of the tile."""
+        return v, self.tile.vectors + v
+
+    def of_vector(self, v: int, at: ir.Value, count: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Return where vector v of a row that begins at ``at`` lies, and the lanes left for it."""
+        before = ir.Constant(at.type, v * self.tile.lanes)
+        return self.builder.add(at, before), self.builder.sub(count, before)
 
     def masked(self, kind: Any, array: ir.Value, at: ir.Value, count: ir.Value) -> Any:
         """Return what an access needs: type and name of a vector, where it begins, its lanes."""
@@ -60,18 +68,18 @@ class _Judge(Emitter):
 
 
 @intrinsic
-def contest(typing_context, x, first):
-    """Begin with minus infinity and the place of a first tap."""
-    tile = Tile(x.dtype, 2, 1)
+def contest(typing_context, tile, first):
+    """Begin with minus infinity and the place of a first tap, in a tile like one of two rows."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        held, first = args
         judge = _Judge(context, builder, tile)
-        lowest = ir.Constant(tile.vector, [float("-inf")] * tile.lanes)
-        held = ir.Constant(context.get_value_type(tile), ir.Undefined)
-        held = builder.insert_value(held, lowest, 0)
-        return builder.insert_value(held, judge.splat_number(args[1]), 1)
+        row = judge.constant(float("-inf")), judge.splat_number(first)
+        for index, m, _ in tile.cells:
+            held = builder.insert_value(held, row[m], index)
+        return held
 
-    return tile(x, types.intp), emit
+    return tile(tile, types.intp), emit
 
 
 @intrinsic
@@ -81,13 +89,15 @@ def challenge(typing_context, held, x, at, tap, count):
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         held_value, x_value, at, tap, count = args
         judge = _Judge(context, builder, held)
-        value = judge.read(x, x_value, at, count)
-        best, place = (builder.extract_value(held_value, row) for row in range(2))
-        larger = builder.fcmp_ordered(">", value, best)
-        wins = builder.or_(larger, builder.fcmp_unordered("uno", value, value))
-        best = builder.select(wins, value, best)
-        place = builder.select(wins, judge.splat_number(tap), place)
-        return builder.insert_value(builder.insert_value(held_value, best, 0), place, 1)
+        number = judge.splat_number(tap)
+        for v in range(held.vectors):
+            value = judge.read(x, x_value, *judge.of_vector(v, at, count))
+            best, place = (builder.extract_value(held_value, cell) for cell in judge.pair(v))
+            larger = builder.fcmp_ordered(">", value, best)
+            wins = builder.or_(larger, builder.fcmp_unordered("uno", value, value))
+            for kept, new, cell in zip((best, place), (value, number), judge.pair(v), strict=True):
+                held_value = builder.insert_value(held_value, builder.select(wins, new, kept), cell)
+        return held_value
 
     index = types.intp
     return held(held, x, index, index, index), emit
@@ -100,11 +110,12 @@ def settle(typing_context, held, out, place, to, count):
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         held_value, out_value, place_value, to, count = args
         judge = _Judge(context, builder, held)
-        best, number = (builder.extract_value(held_value, row) for row in range(2))
-        judge.write(best, out, out_value, to, count)
-        item = context.get_value_type(place.dtype)
-        whole = builder.fptoui(number, ir.VectorType(item, held.lanes))
-        judge.write(whole, place, place_value, to, count)
+        places = ir.VectorType(context.get_value_type(place.dtype), held.lanes)
+        for v in range(held.vectors):
+            here = judge.of_vector(v, to, count)
+            best, number = (builder.extract_value(held_value, cell) for cell in judge.pair(v))
+            judge.write(best, out, out_value, *here)
+            judge.write(builder.fptoui(number, places), place, place_value, *here)
         return context.get_dummy_value()
 
     return types.void(held, out, place, types.intp, types.intp), emit
@@ -118,8 +129,7 @@ def add_won(typing_context, total, grad_out, place, at, tap, count):
         total_value, grad_value, place_value, at, tap, count = args
         judge = _Judge(context, builder, total)
         for index, _, v in total.cells:
-            before = ir.Constant(at.type, v * total.lanes)
-            here, left = builder.add(at, before), builder.sub(count, before)
+            here, left = judge.of_vector(v, at, count)
             grad = judge.read(grad_out, grad_value, here, left)
             winners = judge.read(place, place_value, here, left)
             number = judge.splat(builder.trunc(tap, winners.type.element), winners.type)
@@ -134,19 +144,18 @@ def add_won(typing_context, total, grad_out, place, at, tap, count):
 
 
 if config.DISABLE_JIT:  # vectors hold one element
+    Held = tuple[np.ndarray, np.ndarray]
 
-    def contest(x: np.ndarray, first: int) -> tuple[float, int]:
-        return -np.inf, first
+    def contest(tile: np.ndarray, first: int) -> Held:
+        return np.full_like(tile[0], -np.inf), np.full_like(tile[0], first)
 
-    def challenge(
-        held: tuple[float, int], x: np.ndarray, at: int, tap: int, count: int
-    ) -> tuple[float, int]:
-        return (x[at], tap) if x[at] > held[0] or x[at] != x[at] else held
+    def challenge(held: Held, x: np.ndarray, at: int, tap: int, count: int) -> Held:
+        value, (best, place) = x[at : at + count], held
+        wins = (value > best) | (value != value)
+        return np.where(wins, value, best), np.where(wins, tap, place)
 
-    def settle(
-        held: tuple[float, int], out: np.ndarray, place: np.ndarray, to: int, count: int
-    ) -> None:
-        out[to], place[to] = held
+    def settle(held: Held, out: np.ndarray, place: np.ndarray, to: int, count: int) -> None:
+        out[to : to + count], place[to : to + count] = held
 
     def add_won(
         total: np.ndarray, grad_out: np.ndarray, place: np.ndarray, at: int, tap: int, count: int

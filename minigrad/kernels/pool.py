@@ -66,12 +66,12 @@ def window_axes(
 
 
 @body
-def _max_vector(x, at, rows, columns, seen, out, place, to, count):
-    """Find the largest values of one window, in ``count`` channels."""
+def _max_window(tile, x, at, rows, columns, seen, out, place, to, count):
+    """Find the largest values of one window in ``count`` channels, held in a tile like this."""
     r_first, r_last, c_first, c_last = seen
     # A window that lies in the padding alone, as a dilated one may, has no first place.
     somewhere = r_first < r_last and c_first < c_last
-    held = contest(x, rows.places[r_first] + columns.places[c_first] if somewhere else 0)
+    held = contest(tile, rows.places[r_first] + columns.places[c_first] if somewhere else 0)
     for r in range(r_first, r_last):
         line, tap = at + rows.offsets[r], rows.places[r]
         for c in range(c_first, c_last):
@@ -86,18 +86,22 @@ def max_row(x, at, rows, columns, row, OW, C, out, place, to, ahead):
     ``to`` is where the row is written. ``ahead`` is what else to prefetch: the first line, the
     lines for each output, and the bytes from one to the next.
     """
-    width = lanes_of(out)
+    width, one, several = lanes_of(out), tile_zeros(2, 1, out), tile_zeros(2, 4, out)
     line, count, step = ahead
     r_first, r_last = rows.starts[row], rows.starts[row + 1]
     for ow in range(OW):
         line = prefetch_lines(line, count, step)
-        seen = (r_first, r_last, columns.starts[ow], columns.starts[ow + 1])
+        seen, c = (r_first, r_last, columns.starts[ow], columns.starts[ow + 1]), 0
+        while c + 4 * width <= C:
+            _max_window(several, x, at + c, rows, columns, seen, out, place, to + c, 4 * width)
+            c += 4 * width
         if width > C:
-            _max_vector(x, at, rows, columns, seen, out, place, to, C)
-        else:
-            for c in range(0, C, width):
-                c = min(c, C - width)  # the last vector may begin within the one before
-                _max_vector(x, at + c, rows, columns, seen, out, place, to + c, width)
+            _max_window(one, x, at, rows, columns, seen, out, place, to, C)
+            c = C
+        while c < C:
+            c = min(c, C - width)  # the last vector may begin within the one before
+            _max_window(one, x, at + c, rows, columns, seen, out, place, to + c, width)
+            c += width
         to += C
 
 

@@ -296,8 +296,16 @@ def test_columns_are_summed_where_they_are_marked(dtype, marked):
 
 
 @body
-def _largest(x, out, place, count):
-    held = contest(x, 7)
+def _largest(x, several, out, place, count):
+    if several:
+        _contest(tile_zeros(2, 4, x), x, out, place, count)
+    else:
+        _contest(tile_zeros(2, 1, x), x, out, place, count)
+
+
+@body
+def _contest(tile, x, out, place, count):
+    held = contest(tile, 7)
     for tap in range(x.shape[0]):
         held = challenge(held, x.reshape(-1), tap * x.shape[1], tap, count)
     settle(held, out, place, 0, count)
@@ -313,11 +321,10 @@ def _won(grad_out, place, tap, out, count):
 @pytest.mark.parametrize("place_dtype", [np.uint8, np.int32])
 def test_the_larger_value_wins_in_each_of_the_first_lanes(dtype, place_dtype):
     width = lanes(dtype)
-    x = np.random.default_rng(0).permutation(4 * width).reshape(4, width).astype(dtype)
-    x[2, 0] = np.nan
+    x = _distinct(4, width, dtype)
     for count in {1, width // 2, width} - {0}:
         out, place = np.full(width, -1, dtype), np.full(width, 99, place_dtype)
-        _largest(x, out, place, count)
+        _largest(x, False, out, place, count)
         np.testing.assert_array_equal(out, [*x.max(0)[:count], *[-1] * (width - count)])
         winners = np.where(np.isnan(x).any(0), 2, x.argmax(0))
         np.testing.assert_array_equal(place, [*winners[:count], *[99] * (width - count)])
@@ -327,10 +334,26 @@ def test_the_larger_value_wins_in_each_of_the_first_lanes(dtype, place_dtype):
         np.testing.assert_array_equal(grad_x, [*want[:count], *[-1] * (width - count)])
 
 
+def _distinct(taps, count, dtype):
+    x = np.random.default_rng(0).permutation(taps * count).reshape(taps, count).astype(dtype)
+    x[2, count // 3] = np.nan
+    return x
+
+
+@both_dtypes
+def test_several_vectors_take_part_in_one_contest(dtype):
+    width = 4 * lanes(dtype)
+    x = _distinct(5, width, dtype)
+    out, place = np.empty(width, dtype), np.empty(width, np.uint8)
+    _largest(x, True, out, place, width)
+    np.testing.assert_array_equal(out, x.max(0))
+    np.testing.assert_array_equal(place, np.where(np.isnan(x).any(0), 2, x.argmax(0)))
+
+
 def test_places_beyond_127_are_told_apart():
     x, out, place = np.full((201, 64), -1.0), np.empty(64), np.empty(64, np.uint8)
     x[200] = 1
-    _largest(x, out, place, lanes(x.dtype))
+    _largest(x, False, out, place, lanes(x.dtype))
     np.testing.assert_array_equal(place[: lanes(x.dtype)], 200)
 
 
