@@ -105,6 +105,8 @@ class Case:
     again : int
         Bytes of inputs that are read a second time, for the first value can be written only when
         all have been read.
+    written : int
+        Of ``bytes``, those of the outputs.
     deep : bool
         Whether rounding in one layer may move a number across the kink of a ReLU in the next, so
         that single entries of a gradient differ by far more than rounding: then the norm of the
@@ -125,6 +127,7 @@ class Case:
     algorithm: str = ""
     profiled: bool = False
     again: int = 0
+    written: int = 0
     deep: bool = False
 
 

@@ -47,9 +47,12 @@ def _pool_case(name: str, text: str, rival: Rival | None) -> Case:
         return Work(ours | others, lambda: twin(name, *args)[:1])
 
     size, out = math.prod(shape), math.prod((*shape[:2], *out_size))
-    moved = 4 * (size + out) + out  # the place of each winner is a byte
+    won = 5 * out  # the place of each winner is a byte
+    written = won if name == "max_pool2d_forward" else 4 * size
     group = sized("max pool", size)
-    return Case("kernels", f"{name}:{text}", work, 0, moved, group, whole=True)
+    return Case(
+        "kernels", f"{name}:{text}", work, 0, 4 * size + won, group, whole=True, written=written
+    )
 
 
 def _first(result: Any) -> Any:
@@ -80,8 +83,11 @@ def _relu_case(name: str, text: str, rival: Rival | None) -> Case:
         )
 
     size = math.prod(shape)
-    moved, group = 8 * size + size // 8, sized("ReLU", size)
-    return Case("kernels", f"{name}:{text}", work, 0, moved, group, whole=True)
+    mask, group = size // 8, sized("ReLU", size)
+    written = 4 * size + (mask if name == "relu_forward" else 0)
+    return Case(
+        "kernels", f"{name}:{text}", work, 0, 8 * size + mask, group, whole=True, written=written
+    )
 
 
 _MAKERS: dict[str, Callable[[str, str, Rival | None], Case]] = {

@@ -13,6 +13,7 @@ from minigrad import kernels
 __all__ = [
     "LARGE",
     "Roofs",
+    "from_a_line",
     "measure_copy",
     "measure_fed",
     "measure_peak",
@@ -110,7 +111,7 @@ def measure_fed(repeat: int = 300, repeats: int = _REPEATS, dtype: type = np.flo
 
 def measure_copy(size: int, repeat: int = 9) -> float:
     """Return the bytes a second that copying an array of so many bytes reads and writes."""
-    x, out = _from_a_line(size), _from_a_line(size)
+    x, out = from_a_line(size), from_a_line(size)
     calls = max(1, (8 << 20) // size)
     kernels.copy(x, out)
 
@@ -121,7 +122,7 @@ def measure_copy(size: int, repeat: int = 9) -> float:
     return 2 * size * calls / _median(copies, repeat)
 
 
-def _from_a_line(size: int) -> np.ndarray:
+def from_a_line(size: int) -> np.ndarray:
     """Make an array that begins with a line of the cache; touched, so that no page is fresh."""
     # Not by conv_pack.aligned, with which this module would load Numba when it is imported.
     memory = np.ones(size // 4 + 16, np.float32)

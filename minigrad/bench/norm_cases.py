@@ -61,7 +61,8 @@ def norm_case(name: str, text: str, rival: Rival | None = None) -> Case:
         return Work(ours | others, expected)
 
     size = math.prod(shape)
-    nbytes = 4 * size * (_ARRAYS[way] + (kind == "batch_norm_add_relu"))
+    adds = kind == "batch_norm_add_relu"
+    made = 2 if adds and way == "backward" else 1  # what is added has a gradient too
     group = sized(_GROUPS[kind], size)
     clips = kind != "batch_norm"
     return Case(
@@ -69,10 +70,11 @@ def norm_case(name: str, text: str, rival: Rival | None = None) -> Case:
         f"{name}:{text}",
         work,
         0,
-        nbytes,
+        4 * size * (_ARRAYS[way] + adds),
         group,
         deep=clips,
         again=4 * size * _AGAIN[way],
+        written=4 * size * made,
     )
 
 

@@ -120,25 +120,26 @@ def _per_channel(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [shape, shape[1:2], shape[1:2]]
 
 
-# Name: the step, the shapes of its arguments, how many arrays as large as x forward and backward
-# move at least; 0 where it is not memory that limits the speed.
+# Name: the step, the shapes of its arguments, how many arrays as large as x forward reads and
+# writes at least, and backward; 0 where it is not memory that limits the speed.
 _Shapes = Callable[[tuple[int, ...]], list[tuple[int, ...]]]
-STEPS: dict[str, tuple[Callable[..., Any], _Shapes, int, int]] = {
-    "bn_relu": (_bn_relu, _per_channel, 2, 3),
+_Moved = tuple[int, int]
+STEPS: dict[str, tuple[Callable[..., Any], _Shapes, _Moved, _Moved]] = {
+    "bn_relu": (_bn_relu, _per_channel, (1, 1), (2, 1)),
     "conv_bn_relu": (
         _conv_bn_relu,
         lambda s: [s, (s[1], s[1], 3, 3), s[1:2], s[1:2]],
-        0,
-        0,
+        (0, 0),
+        (0, 0),
     ),
-    "batch_norm_eval": (_batch_norm_eval, _per_channel, 2, 3),
-    "add_relu": (_add_relu, lambda shape: [shape, shape], 3, 2),
-    "avg_pool": (_avg_pool, lambda shape: [shape], 1, 1),
-    "softmax": (_softmax, lambda shape: [shape], 2, 3),
-    "global_avg_pool": (_global_avg_pool, lambda shape: [shape], 1, 1),
-    "upsample": (_upsample, lambda shape: [shape], 5, 5),
-    "linear": (_linear, lambda s: [s, (1000, s[1]), (1000,)], 0, 0),
-    "cross_entropy": (_cross_entropy, lambda shape: [shape], 1, 2),
+    "batch_norm_eval": (_batch_norm_eval, _per_channel, (1, 1), (2, 1)),
+    "add_relu": (_add_relu, lambda shape: [shape, shape], (2, 1), (1, 1)),
+    "avg_pool": (_avg_pool, lambda shape: [shape], (1, 0), (0, 1)),
+    "softmax": (_softmax, lambda shape: [shape], (1, 1), (2, 1)),
+    "global_avg_pool": (_global_avg_pool, lambda shape: [shape], (1, 0), (0, 1)),
+    "upsample": (_upsample, lambda shape: [shape], (1, 4), (4, 1)),
+    "linear": (_linear, lambda s: [s, (1000, s[1]), (1000,)], (0, 0), (0, 0)),
+    "cross_entropy": (_cross_entropy, lambda shape: [shape], (1, 0), (1, 1)),
 }
 _FLAT = ("linear", "cross_entropy", "softmax")  # of vectors, not of images
 _TABLE = (
@@ -158,7 +159,7 @@ def step_case(direction: str, text: str, rival: Torch | None = None) -> Case:
             f"bench: a step is one of {', '.join(STEPS)}, got {name!r}. "
             f"Write it like {direction}:bn_relu,128x16x32x32."
         )
-    step, shapes_of, forward_arrays, backward_arrays = STEPS[name]
+    step, shapes_of, *moved = STEPS[name]
     shape = parse_shape(shape_text)
     axes = 2 if name in _FLAT else 4
     if len(shape) != axes:
@@ -183,12 +184,12 @@ def step_case(direction: str, text: str, rival: Torch | None = None) -> Case:
 
         return Work(ours | others, expected)
 
-    moved = 4 * math.prod(shape) * (forward_arrays if direction == "forward" else backward_arrays)
+    read, written = (4 * math.prod(shape) * arrays for arrays in moved[direction == "backward"])
     group = name.replace("_", " ")
     return Case(
-        "ops", f"{direction}:{text}", work, 0, moved,
-        sized(group, math.prod(shape)) if moved else group,
-        deep="relu" in name,
+        "ops", f"{direction}:{text}", work, 0, read + written,
+        sized(group, math.prod(shape)) if read + written else group,
+        deep="relu" in name, written=written,
     )  # fmt: skip
 
 

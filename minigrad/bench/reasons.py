@@ -11,10 +11,11 @@ what the best of other libraries takes for the same ones is the roof that counts
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from minigrad.bench.beside import BARE, COPY
 from minigrad.bench.limits import Roofs
 from minigrad.bench.text import seconds_text
 
-__all__ = ["bandwidth_reasons", "least_seconds", "ratio_reasons"]
+__all__ = ["bandwidth_reasons", "least_seconds", "rates_text", "ratio_reasons"]
 
 Row = dict[str, Any]
 
@@ -39,10 +40,22 @@ def bandwidth_reasons(rows: Sequence[Row], wanted: float) -> Iterator[str]:
     for row in rows:
         figures = row["contenders"]["minigrad"]
         if figures["of_copy"] < wanted:
-            yield (
-                f"  {row['name']}: {figures['bytes_per_second'] / 1e9:.1f} GB/s, "
-                f"{figures['of_copy']:.0%} of a copy of as many bytes"
-            )
+            rate, part = figures["bytes_per_second"] / 1e9, figures["of_copy"]
+            told = f"  {row['name']}: {rate:.1f} GB/s, {part:.0%} of a copy"
+            if row.get("beside"):
+                told += f"; {rates_text(row)}"
+                if row["beside"][COPY] < wanted * row["beside"][BARE]:
+                    told += ", which is less than is wanted"
+            yield told
+
+
+def rates_text(row: Row) -> str:
+    """Say how fast memory moved as many bytes beside a row."""
+    copy, bare = (row["moved"] / row["beside"][name] / 1e9 for name in (COPY, BARE))
+    return (
+        f"a copy of as many bytes {copy:.1f} GB/s, bare reading and writing {bare:.1f} GB/s, "
+        f"{bare / copy:.0%} of it"
+    )
 
 
 def _row_reason(row: Row, rival: str, wanted: float, roofs: Roofs) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from minigrad.bench.case import Verdict
 from minigrad.bench.limits import Roofs
 from minigrad.bench.profile import profile_lines
+from minigrad.bench.reasons import rates_text
 from minigrad.bench.statistics import Ratio, geometric_mean
 from minigrad.bench.targets import target_lines
 from minigrad.bench.text import counted, seconds_text, three_digits
@@ -64,6 +65,8 @@ def row_lines(row: Row, roofs: Roofs) -> Iterator[str]:
         yield f"  {name:20s} {_figures_text(row, figures)}{by}"
     for name, ratio in row["ratios"].items():
         yield f"  {Ratio(**ratio)}, against {name}"
+    if row.get("beside"):
+        yield f"  beside it {rates_text(row)}"
     if row["profile"]:
         yield from profile_lines(row["profile"], roofs)
     yield f"  $ {row['reproduce']}"

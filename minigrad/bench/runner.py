@@ -10,6 +10,7 @@ from typing import Any
 
 from minigrad.bench import limits
 from minigrad.bench.against import COMPILED
+from minigrad.bench.beside import COPY, beside
 from minigrad.bench.budget import Budget
 from minigrad.bench.case import Case, Verdict, Work, normal, verify
 from minigrad.bench.limits import Roofs
@@ -131,7 +132,8 @@ def _row(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
         results[name] = work.result(computed)
     verdicts = verify(case, work, results)
     del results, computed  # or the pool of arrays would miss them
-    timings = interleave(work.contenders, seconds, settings.rounds)
+    others = beside(case)
+    timings = interleave(work.contenders | others, seconds, settings.rounds)
     names = list(work.contenders)
     memory = _memory(case, work, settings)
     profile = None
@@ -157,6 +159,7 @@ def _row(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
             name: dataclasses.asdict(paired_ratio(timings[names[0]].samples, timings[name].samples))
             for name in names[1:]
         },
+        "beside": {name: timings[name].median for name in others},
         "profile": profile,
     }
 
@@ -204,12 +207,14 @@ def _figures(
 
 
 def _measure_by(roofs: Roofs, row: dict[str, Any]) -> None:
-    """Enter which part of the roofs each contender reaches."""
+    """Enter which part of the roofs each contender reaches; of a copy beside it, where one was."""
+    beside = row["beside"]
+    copy = row["moved"] / beside[COPY] if beside else roofs.bandwidth(row["bytes"])
     for figures in row["contenders"].values():
         if "flops_per_second" in figures:
             figures["of_peak"] = figures["flops_per_second"] / roofs.flops
         if "bytes_per_second" in figures:
-            figures["of_copy"] = figures["bytes_per_second"] / roofs.bandwidth(row["bytes"])
+            figures["of_copy"] = figures["bytes_per_second"] / copy
 
 
 def _reproduce(case: Case, settings: Settings) -> str:

@@ -23,12 +23,14 @@ __all__ = ["update_case"]
 # Name: ours, torch's name, settings, arrays as large as the parameters that a step moves at least,
 # and the first step from the definition.
 _Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
-_OPTIMIZERS: dict[str, tuple[type[Optimizer], str, dict[str, float], int, _Step]] = {
+# Ours, torch's name of it, settings, arrays as large as the parameters that are read and written,
+# and what the first step computes.
+_OPTIMIZERS: dict[str, tuple[type[Optimizer], str, dict[str, float], int, int, _Step]] = {
     "sgd": (
-        SGD, "SGD", {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}, 5,
+        SGD, "SGD", {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}, 3, 2,
         lambda p, g: p - 0.01 * (g + 1e-4 * p),
     ),
-    "adam": (Adam, "Adam", {"lr": 0.001}, 7, lambda p, g: p - 0.001 * g / (np.abs(g) + 1e-8)),
+    "adam": (Adam, "Adam", {"lr": 0.001}, 4, 3, lambda p, g: p - 0.001 * g / (np.abs(g) + 1e-8)),
 }  # fmt: skip
 
 
@@ -40,7 +42,7 @@ def update_case(kind: str, text: str, rival: Torch | None = None) -> Case:
             f"bench: an optimiser is one of {', '.join(_OPTIMIZERS)}, got {name!r}. Write it like "
             f"{kind}:sgd,resnet18."
         )
-    ours, theirs, settings, moved, step = _OPTIMIZERS[name]
+    ours, theirs, settings, read, written, step = _OPTIMIZERS[name]
     if network[:1].isdigit():
         shapes = [parse_shape(part) for part in network.split("+")]
     else:
@@ -58,7 +60,10 @@ def update_case(kind: str, text: str, rival: Torch | None = None) -> Case:
 
     size = sum(int(np.prod(shape)) for shape in shapes)
     # A step changes what the next one begins with: fresh contenders are checked on their first.
-    return Case("ops", f"{kind}:{text}", work, 0, 4 * moved * size, "optimiser step", small=work)
+    return Case(
+        "ops", f"{kind}:{text}", work, 0, 4 * (read + written) * size, "optimiser step",
+        small=work, written=4 * written * size,
+    )  # fmt: skip
 
 
 def _our_step(

@@ -75,8 +75,10 @@ _SERVED = {
     "watch_compilation": "_host",
     "watch_kernels": "_watch",
     "copy": "_limits",
+    "fill": "_limits",
     "multiply_adds": "_limits",
     "products": "_limits",
+    "read": "_limits",
 }
 
 _COMPLEX = (complex, np.complexfloating)

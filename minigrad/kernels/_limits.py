@@ -3,14 +3,16 @@
 Not the data sheet's figures but what compiled loops of this library reach with nothing else to do:
 ``multiply_adds`` keeps a full tile of sums in registers and touches no memory, ``products`` loads
 its factors from the first cache, as every product of matrices must, and ``copy`` moves runs of
-neighbouring values and computes nothing. The benchmark measures every kernel against them.
+neighbouring values and computes nothing. Memory that takes in and gives out at once moves more than
+one that does only one of them: ``read`` and ``fill`` are for kernels whose arrays differ in size.
+The benchmark measures every kernel against them.
 """
 
 from typing import Any
 
 import numpy as np
 
-from minigrad.kernels._ahead import LINE_BYTES
+from minigrad.kernels._ahead import LINE_BYTES, PAGE_BYTES, prefetch_lines
 from minigrad.kernels._jit import body, chunk_bounds, chunks_of, kernel, prange
 from minigrad.kernels._runs import copy_run
 from minigrad.kernels._simd import (
@@ -18,6 +20,7 @@ from minigrad.kernels._simd import (
     VECTORS,
     lanes,
     lanes_of,
+    tile_add,
     tile_load,
     tile_outer,
     tile_store,
@@ -135,3 +138,57 @@ def _copy_loop(x, out, chunks):
         else:
             copy_run(out, start, x, start, stop - start)
         end_of_stream()
+
+
+def read(x: np.ndarray) -> np.ndarray:
+    """Read all of x, one-dimensional and whole blocks of four vectors, on all threads.
+
+    Returns
+    -------
+    sums : ndarray, shape (chunks, 4 * lanes)
+        What was read, summed: a compiler leaves out what nobody asks for.
+    """
+    chunks = chunks_of(x.size, _COPY_CHUNK)
+    sums = np.zeros((chunks, 4 * lanes(x.dtype)), x.dtype)
+    _read_loop.launch(x.size, x, sums)
+    return sums
+
+
+@kernel
+def _read_loop(x, sums):
+    chunks, block = sums.shape
+    for chunk in prange(chunks):
+        start, stop = chunk_bounds(chunk, chunks, x.size // block)
+        _read(x, start * block, stop * block, block, sums[chunk])
+
+
+@body
+def _read(x, start, stop, block, sums):
+    held = tile_zeros(1, 4, x)
+    for at in range(start, stop, block):
+        line = np.intp(x.ctypes.data) + at * x.itemsize + PAGE_BYTES
+        prefetch_lines(line, block * x.itemsize // LINE_BYTES, LINE_BYTES)
+        held = tile_add(held, tile_load(held, x, at, 0))
+    tile_store(held, sums, 0, 0)
+
+
+def fill(values: np.ndarray, out: np.ndarray) -> None:
+    """Write values again and again from the beginning of out to its end, on all threads.
+
+    Parameters
+    ----------
+    values : ndarray, one-dimensional
+        A few. Some processors write zeros faster than anything else.
+    out : ndarray, one-dimensional
+        As many values, some whole number of times.
+    """
+    _fill_loop.launch(out.size, values, out, chunks_of(out.size, _COPY_CHUNK))
+
+
+@kernel
+def _fill_loop(values, out, chunks):
+    block = values.size
+    for chunk in prange(chunks):
+        start, stop = chunk_bounds(chunk, chunks, out.size // block)
+        for at in range(start * block, stop * block, block):
+            copy_run(out, at, values, 0, block)

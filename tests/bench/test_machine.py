@@ -1,5 +1,6 @@
 """The roofs, the memory and the facts of the machine."""
 
+import dataclasses
 import json
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 
 from minigrad import kernels
 from minigrad.bench import limits, machine
+from minigrad.bench.beside import beside
+from minigrad.bench.case import Case
 from minigrad.bench.memory import peak_alone, peak_rise
 
 
@@ -34,6 +37,47 @@ def test_the_copy_copies_all_of_it(size):
     out = np.zeros(size + 1, "f")
     kernels.copy(x, out[:size])
     np.testing.assert_array_equal(out, np.append(x, np.float32(0)))
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 1000])
+def test_all_is_read(blocks):
+    x = np.arange(1024.0 * blocks)
+    assert kernels.read(x).sum() == x.sum()
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 1000])
+def test_all_is_filled(blocks):
+    values, out = np.arange(1.0, 1025.0), np.zeros(1024 * blocks + 1)
+    kernels.fill(values, out[:-1])
+    np.testing.assert_array_equal(out, np.append(np.tile(values, blocks), 0))
+
+
+@pytest.mark.parametrize("written", [0, 10 << 20, 20 << 20, 40 << 20])
+def test_beside_a_case_as_many_bytes_are_copied_and_read_and_written(monkeypatch, written):
+    moved = dict.fromkeys(("read", "written"), 0)
+
+    def copy(x, out):
+        assert x.shape == out.shape
+        moved["read"] += x.nbytes
+        moved["written"] += out.nbytes
+
+    def read(x):
+        moved["read"] += x.nbytes
+
+    def fill(values, out):
+        assert values.all()  # zeros may be written faster
+        moved["written"] += out.nbytes
+
+    for fake in (copy, read, fill):
+        monkeypatch.setattr(kernels, fake.__name__, fake)
+    case = Case("kernels", "c", None, bytes=36 << 20, again=4 << 20, written=written)
+    for name, call in beside(case).items():
+        moved.update(read=0, written=0)
+        call()
+        wanted = 20 << 20 if name == "copy" else written
+        assert moved == {"read": (40 << 20) - wanted, "written": wanted}
+    assert beside(dataclasses.replace(case, bytes=32 << 20)) == {}
+    assert beside(dataclasses.replace(case, flops=1)) == {}
 
 
 def test_roofs_are_measured_and_looked_up():

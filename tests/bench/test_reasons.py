@@ -37,10 +37,21 @@ def test_a_pass_over_memory_is_held_against_a_copy():
         "  0.75 pass: 40.0 ms, 30.0 ms wanted; 34% of a copy, torch 45%; 13.4 ms with all that is "
         "slower at its roof"
     ]
-    assert list(bandwidth_reasons([row], 0.7)) == [
-        "  pass: 6.7 GB/s, 34% of a copy of as many bytes"
-    ]
+    assert list(bandwidth_reasons([row], 0.7)) == ["  pass: 6.7 GB/s, 34% of a copy"]
     assert list(bandwidth_reasons([row], 0.3)) == []
+
+
+@pytest.mark.parametrize(
+    ("bare", "told"), [(1.5e-2, "67% of it, which is less than is wanted"), (1.25e-2, "80% of it")]
+)
+def test_a_pass_that_reads_more_than_it_writes_may_be_unable_to_reach_a_copy(bare, told):
+    row = made("pass", 2e-2, 3e-2, moved=10**8)
+    row["beside"] = {"copy": 1e-2, "bare": bare}
+    row["contenders"]["minigrad"]["of_copy"] = 0.5
+    assert list(bandwidth_reasons([row], 0.7)) == [
+        "  pass: 5.0 GB/s, 50% of a copy; a copy of as many bytes 10.0 GB/s, bare reading and "
+        f"writing {0.1 / bare:.1f} GB/s, {told}"
+    ]
 
 
 def test_what_multiplies_less_counts_as_it_is():

@@ -103,6 +103,18 @@ def test_a_row_has_what_it_takes_to_judge_it(record):
     assert not any("cache" in key for key in environment["kernels"])  # no path of anybody's
 
 
+def test_large_arrays_have_a_copy_beside_them():
+    row = measured("relu_forward:1x16x512x640")["rows"][0]
+    figures = row["contenders"]["minigrad"]
+    assert row["beside"].keys() == {"copy", "bare"}
+    assert figures["of_copy"] == pytest.approx(row["beside"]["copy"] / figures["median"])
+    row["beside"] = {"copy": row["moved"] / 5e10, "bare": row["moved"] / 4e10}
+    assert list(report.row_lines(row, ROOFS))[-2] == (
+        "  beside it a copy of as many bytes 50.0 GB/s, bare reading and writing 40.0 GB/s, 80% of "
+        "it"
+    )
+
+
 def test_the_text_of_a_row(record):
     lines = list(report.row_lines(record["rows"][0], ROOFS))
     assert lines[0] == "conv2d_forward:2x16x8x8,16x3x3,p1"
