@@ -32,15 +32,16 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from minigrad.kernels._ahead import FIRST_CACHE, SECOND_CACHE, emit_prefetch
+from minigrad.kernels._ahead import FIRST_CACHE, emit_prefetch
 from minigrad.kernels._numba import config, intrinsic
 from minigrad.kernels._simd import Emitter, Tile
 
 __all__ = [
     "alone",
     "sizes",
-    "slide_fill",
-    "slide_fill_part",
+    "slide_clear",
+    "slide_take",
+    "slide_take_part",
     "tile_outputs",
     "tile_prefetch",
     "tile_prefetch_write",
@@ -115,13 +116,10 @@ class _Slider(Emitter):
             return self.splat(self.builder.load(place), self.tile.vector)
         return self.load(place)
 
-    def ask(self, start: ir.Value, step: ir.Value, ahead: ir.Value) -> None:
-        """Prefetch pixels that lie ``ahead`` of a row of the window; none where that is 0."""
-        wanted = self.builder.icmp_signed("!=", ahead, ir.Constant(ahead.type, 0))
-        with self.builder.if_then(wanted):
-            for j in range(self.pixels):
-                pixel = self.builder.gep(self.moved(start, step, j), [ahead])
-                emit_prefetch(self.builder, pixel, False, SECOND_CACHE)
+    def fill(self, channels: list[ir.Value], to: ir.Value) -> None:
+        """Write a pixel to the same place in each plane."""
+        for c, held in enumerate(channels):
+            self.store(held, self.further(to, c * self.pixels * self.lanes))
 
     def channels_of(self, pointer: ir.Value, count: ir.Value | None) -> list[ir.Value]:
         """Read a pixel of an image, only so many values if told, as planes."""
@@ -174,47 +172,46 @@ def tile_taps(typing_context, known, like):
 
 
 @intrinsic
-def slide_fill(typing_context, known, x, at, step, ahead, window, to):
-    """Copy a row of the window from pixels that are ``step`` elements apart.
-
-    Those that lie ``ahead`` of them will be wanted soon, if it is not 0.
-    """
+def slide_clear(typing_context, known, window, to):
+    """Set the places of a pixel in the planes of the window to zeros."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        _, x_value, at, step, ahead, window_value, to_value = args
+        _, window_value, to_value = args
         to = _Slider(context, builder, known, window.dtype)
-        start, end = to.place(x, x_value, at), to.place(window, window_value, to_value)
-        to.ask(start, step, ahead)
-        for j in range(to.pixels):
-            pixel = to.moved(start, step, j)
-            for c, held in enumerate(to.channels_of(pixel, None)):
-                to.store(held, to.further(end, (c * to.pixels + j) * to.lanes))
+        to.fill([to.constant(0.0)] * to.channels, to.place(window, window_value, to_value))
         return context.get_dummy_value()
 
-    n = types.intp
-    return types.void(known, x, n, n, n, window, n), emit
+    return types.void(known, window, types.intp), emit
 
 
 @intrinsic
-def slide_fill_part(
-    typing_context, known, x, at, step, ahead, first, last, columns, window, to
-):  # fmt: skip
-    """Copy pixels from ``first`` up to ``last``, so many values of each, and zeros for the rest."""
+def slide_take(typing_context, known, x, at, window, to):
+    """Copy a pixel to its places in the planes of the window."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        _, x_value, at, step, ahead, first, last, columns, window_value, to_value = args
+        _, x_value, at, window_value, to_value = args
         to = _Slider(context, builder, known, window.dtype)
-        start, end = to.place(x, x_value, at), to.place(window, window_value, to_value)
-        to.ask(start, step, ahead)
-        for j in range(to.pixels):
-            count = to.count(j, 0, first, last, columns)
-            pixel = to.moved(start, step, j)
-            for c, held in enumerate(to.channels_of(pixel, count)):
-                to.store(held, to.further(end, (c * to.pixels + j) * to.lanes))
+        channels = to.channels_of(to.place(x, x_value, at), None)
+        to.fill(channels, to.place(window, window_value, to_value))
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(known, x, n, n, n, n, n, n, window, n), emit
+    return types.void(known, x, n, window, n), emit
+
+
+@intrinsic
+def slide_take_part(typing_context, known, x, at, count, window, to):
+    """Copy only so many values of a pixel, none where it is 0 or less, and zeros for the rest."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        _, x_value, at, count, window_value, to_value = args
+        to = _Slider(context, builder, known, window.dtype)
+        channels = to.channels_of(to.place(x, x_value, at), count)
+        to.fill(channels, to.place(window, window_value, to_value))
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(known, x, n, n, window, n), emit
 
 
 @intrinsic
@@ -309,8 +306,9 @@ def tile_slide_back(
 
 if config.DISABLE_JIT:
     from minigrad.kernels._simd_slide_plain import (
-        slide_fill,
-        slide_fill_part,
+        slide_clear,
+        slide_take,
+        slide_take_part,
         tile_outputs,
         tile_prefetch,
         tile_prefetch_write,

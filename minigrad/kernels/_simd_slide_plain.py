@@ -21,24 +21,21 @@ def tile_taps(known: np.ndarray, like: np.ndarray) -> np.ndarray:
     return np.zeros((_size(known, "rows") * _size(known, "taps"), 1), like.dtype)
 
 
-def slide_fill(
-    known: np.ndarray, x: np.ndarray, at: int, step: int, ahead: int, window: np.ndarray, to: int
+def slide_clear(known: np.ndarray, window: np.ndarray, to: int) -> None:
+    """Set the place of a pixel in the window to zero."""
+    window[to] = 0
+
+
+def slide_take(known: np.ndarray, x: np.ndarray, at: int, window: np.ndarray, to: int) -> None:
+    """Copy a pixel to its place in the window."""
+    window[to] = x[at]
+
+
+def slide_take_part(
+    known: np.ndarray, x: np.ndarray, at: int, count: int, window: np.ndarray, to: int
 ) -> None:
-    """Copy a row of the window."""
-    pixels = np.arange(_size(known, "pixels"))
-    window[to + pixels] = x[at + step * pixels]
-
-
-def slide_fill_part(
-    known: np.ndarray, x: np.ndarray, at: int, step: int, ahead: int, first: int, last: int,
-    columns: int, window: np.ndarray, to: int,
-) -> None:  # fmt: skip
-    """Copy some pixels of a row, if any of their values are wanted, and zeros for the rest."""
-    pixels = np.arange(_size(known, "pixels"))
-    window[to + pixels] = 0
-    if columns > 0:
-        pixels = pixels[max(first, 0) : max(last, 0)]
-        window[to + pixels] = x[at + step * pixels]
+    """Copy a pixel, if its value is wanted, or zero."""
+    window[to] = x[at] if count > 0 else 0
 
 
 def tile_prefetch_write(tile: np.ndarray, array: np.ndarray, at: int, row: int) -> None:

@@ -5,11 +5,8 @@ same group. Where a group has fewer filters than a vector has lanes, the others 
 is a filter of its own group, and meets the channels of that group (see ``_simd_slide.py``).
 
 A tile is a strip of neighbouring outputs in a row, for one vector of filters. Its taps see some
-rows of a strip of the padded image, the *window*. A strip is followed down the image row by row, so
-the window takes up one new row at a time, in place of one that is not needed any more::
-
-    rows of the image      0 1 2      taps of output row 0
-                             1 2 3    taps of output row 1: row 3 comes in the place of row 0
+rows of a strip of the padded image, the *window* (``conv_lanes_window.py``). A strip is followed
+down the image row by row, so the window takes up one new row at a time.
 
 The order of loops, from the outside:
 
@@ -41,8 +38,6 @@ from minigrad.kernels._simd import (
 )
 from minigrad.kernels._simd_slide import (
     sizes,
-    slide_fill,
-    slide_fill_part,
     tile_outputs,
     tile_prefetch_write,
     tile_slide,
@@ -52,6 +47,13 @@ from minigrad.kernels.conv_choice import dot_cost
 from minigrad.kernels.conv_finish import finish
 from minigrad.kernels.conv_geometry import Geometry, taps_inside
 from minigrad.kernels.conv_lanes_pack import pack_lanes
+from minigrad.kernels.conv_lanes_window import (
+    Window,
+    in_vectors,
+    new_rows,
+    take_rows,
+    window_of,
+)
 from minigrad.kernels.conv_phases import Phase
 from minigrad.kernels.conv_window import Places, strip_start, strips_in
 
@@ -81,33 +83,9 @@ ALONE = 16
 # Vectors of filters in a group: larger ones make better use of what a tile reads elsewhere.
 VECTORS = 2
 
-# The window should stay in the first cache, along with weights and outputs.
-WINDOW_BYTES = 24 * 1024
-
-# Rows of outputs from here on: when to ask the memory for what they see. The hardware does not
-# foresee where a strip goes on. Where pixels are copied as they lie it pays in arrays this large:
-# 16x96x56x56 takes 0.6 of the time on an EPYC, but what is in the caches up to 1.2 times as long.
-AHEAD, LARGE_BYTES = 2, 8 * 1024 * 1024
-
 # Into how many chunks the work is cut, and the fewest rows of one: its neighbours copy some too.
 CHUNKS = 16
 LEAST_ROWS = 4
-
-
-class Window(NamedTuple):
-    """What the compiler need not know of the window, counted in values."""
-
-    pixels: int
-    planes: int  # that are multiplied one by one
-    plane: int  # from one to the next
-    row: int  # from one row to the next
-    ring: int  # rows
-    vector: int  # from one vector of filters to the next
-    group: int  # channels that a vector of filters sees
-    read: int  # values of a pixel that are read for it
-    share: int  # vectors of filters that see the same channels
-    held: int  # vectors of filters in it
-    ahead: int  # rows of outputs from what is copied to what is asked for; 0: nothing is
 
 
 class Plan(NamedTuple):
@@ -297,13 +275,6 @@ def _chunks(g: Geometry, dtype: np.dtype) -> int:
     return g.N * blocks_of(g) * chunks_of(g.F, groups * filters)
 
 
-def in_vectors(g: Geometry, width: int) -> tuple[int, int, int]:
-    """Return how many channels and filters of a group a vector has to do with, and of how many."""
-    if g.filters % width == 0:
-        return 1, width, 1
-    return g.channels, g.filters, min(width // g.filters, g.groups)
-
-
 def divisor(number: int, most: int) -> int:
     """Return the largest divisor that is not larger than ``most``, or 1."""
     return max(n for n in range(1, max(min(number, most), 1) + 1) if number % n == 0)
@@ -317,26 +288,6 @@ def fits(g: Geometry, outputs: int) -> bool:
 def blocks_of(g: Geometry) -> int:
     """Return into how many chunks the rows of an image are cut."""
     return max(min(chunks_of(CHUNKS, g.N), g.OH // LEAST_ROWS), 1)
-
-
-def window_of(g: Geometry, outputs: int, vectors: int, dtype: np.dtype) -> Window:
-    """Lay out the window for so many outputs of a row, and at most so many vectors of filters."""
-    width = lanes(dtype)
-    pixels = (outputs - 1) * g.stride_w + (g.KW - 1) * g.dilation_w + 1
-    alone = g.filters % width == 0
-    planes = chunks_of(g.channels, width) if alone else 1
-    row = pixels * width * (planes if alone else g.channels)
-    ring = (g.KH - 1) * g.dilation_h + 1
-    held = max(min(WINDOW_BYTES // (ring * row * dtype.itemsize), vectors), 1)
-    share = g.filters // width if alone else 1
-    channels, _, groups = in_vectors(g, width)
-    group = groups * g.channels
-    read = planes * width if alone else group
-    far = channels > 1 or g.N * g.H * g.W * g.C * dtype.itemsize >= LARGE_BYTES
-    return Window(
-        pixels, planes, pixels * width, row, ring, ring * row, group, read, share, held,
-        AHEAD if far else 0,
-    )  # fmt: skip
 
 
 @kernel
@@ -387,7 +338,8 @@ def _follow_strip(
         start = places.start + n * places.image + oh * places.row + ow * places.pixel
         for v in range(vectors[0], vectors[1]):
             at = (v - vectors[0]) * window.vector
-            tile_prefetch_write(zeros, out, start + places.row + v * plan.step, places.pixel)
+            if window.ahead:
+                tile_prefetch_write(zeros, out, start + places.row + v * plan.step, places.pixel)
             sums = tile_load(zeros, bias, v * plan.step, 0)
             k = v * g.depth * width
             sums = _sum(sums, known, values, at, slot, taps, weight, k, g, window, plan)
@@ -420,42 +372,3 @@ def _sum(sums, known, values, at, slot, taps, weight, k, g, window, plan):
             k += plan.taps * tap
         slot += g.dilation_h
     return sums
-
-
-@body(inline=True)
-def new_rows(g, window, oh, first):
-    """Return which rows of a padded image the window needs for outputs in row oh, and has not."""
-    q = oh * g.stride_h
-    end = q + window.ring
-    return (q if first else max(q, end - g.stride_h)), end
-
-
-@body(inline=True)
-def take_rows(known, x, g, window, image, n, rows, ow, vectors, values):
-    """Copy to the window what a strip sees of some rows of a padded image."""
-    for row in range(rows[0], rows[1]):
-        _fill_row(known, x, g, window, image, n, row, ow, vectors, values)
-
-
-@body(inline=True)
-def _fill_row(known, x, g, window, image, n, q, ow, vectors, values):
-    """Copy what a strip sees of row q of a padded image, for some vectors of filters."""
-    width = lanes_of(x)
-    h, w = q - g.top, ow * g.stride_w - g.left
-    at = image.start + n * image.image + h * image.row + w * image.pixel
-    to, ahead = q % window.ring * window.row, window.ahead * g.stride_h * image.row
-    first, last = -w, (g.W - w if 0 <= h < g.H else -w)
-    whole = first <= 0 and last >= window.pixels
-    for v in range(vectors[0], vectors[1]):
-        c = v // window.share * window.group
-        inside = whole and c + window.read <= g.C
-        for plane in range(window.planes):
-            there = to + plane * window.plane
-            if inside:
-                slide_fill(known, x, at + c, image.pixel, ahead, values, there)
-            else:
-                slide_fill_part(
-                    known, x, at + c, image.pixel, ahead, first, last, g.C - c, values, there
-                )
-            c += width
-        to += window.vector

@@ -26,23 +26,18 @@ from minigrad.kernels._simd import (
     tile_load_columns,
     tile_store,
 )
-from minigrad.kernels._simd_slide import alone, sizes, tile_outputs, tile_slide_back, tile_taps
+from minigrad.kernels._simd_slide import (
+    alone,
+    sizes,
+    tile_outputs,
+    tile_prefetch,
+    tile_slide_back,
+    tile_taps,
+)
 from minigrad.kernels.conv_axes import thinned
 from minigrad.kernels.conv_geometry import Geometry, taps_inside
-from minigrad.kernels.conv_lanes import (
-    CHANNELS,
-    CHUNKS,
-    HEIGHT,
-    PIXELS,
-    Window,
-    blocks_of,
-    divisor,
-    fits,
-    in_vectors,
-    new_rows,
-    take_rows,
-    window_of,
-)
+from minigrad.kernels.conv_lanes import CHANNELS, CHUNKS, HEIGHT, PIXELS, blocks_of, divisor, fits
+from minigrad.kernels.conv_lanes_window import Window, in_vectors, new_rows, take_rows, window_of
 from minigrad.kernels.conv_slots import Taps, among
 from minigrad.kernels.conv_window import Places
 
@@ -188,6 +183,7 @@ def _follow_strip(
         for v in range(vectors[0], vectors[1]):
             at, f = (v - vectors[0]) * window.vector, v * plan.step
             columns = min(g.F - f, plan.step)
+            tile_prefetch(outputs, grad_out, start + f + g.OW * g.F, g.F)  # of the next row
             if columns >= width:
                 _add(
                     known, values, at, behind, taps, grad_out, start + f, g.F, g, plan,
