@@ -6,7 +6,8 @@ be shared among threads, and nothing needs to be zero first. Both hold vectors o
 registers until they have seen all there is to see, and write them once.
 
 Where windows are large and channels few it is sooner done to send each cotangent to its winner, one
-at a time, an image on one thread. Both ways add up in the order of the windows: the bits are equal.
+at a time, an image on one thread. And where windows lie side by side, each is dealt its cotangents
+by itself. All ways add up in the order of the windows: the bits are equal.
 """
 
 import functools
@@ -220,6 +221,78 @@ def _gather_loop(grad_out, place, rows, columns, chunks, grad_x):
         end_of_stream()
 
 
+def _side_by_side(
+    in_size: Pair, out_size: Pair, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> bool:
+    """Tell whether each pixel lies in one window, but for those behind the last ones."""
+    if stride != kernel_size or padding != (0, 0) or dilation != (1, 1):
+        return False
+    axes = zip(in_size, out_size, kernel_size, strict=True)
+    return all(0 < out * k <= size for size, out, k in axes)  # no window looks over the edge
+
+
+@body
+def _deal(zeros, grad_out, place, at, window, row, C, grad_x, to, count, far):
+    """Write what the pixels of a window have won, in ``count`` channels."""
+    KH, KW = window
+    for kh in range(KH):
+        for kw in range(KW):
+            won = add_won(zeros, grad_out, place, at, kh * KW + kw, count)
+            pixel = to + kh * row + kw * C
+            if far:
+                tile_stream(won, grad_x, pixel, 0)
+            else:
+                tile_store_columns(won, grad_x, pixel, 0, count)
+
+
+@body
+def _deal_row(grad_out, place, at, window, OW, row, C, grad_x, to, far):
+    """Write what a row of windows has won, into an image whose rows have ``row`` values."""
+    width, one, several = lanes_of(grad_x), tile_zeros(1, 1, grad_x), tile_zeros(1, 4, grad_x)
+    for _ in range(OW):
+        c = 0
+        while c + 4 * width <= C:
+            _deal(
+                several, grad_out, place, at + c, window, row, C, grad_x, to + c, 4 * width, far
+            )  # fmt: skip
+            c += 4 * width
+        if width > C:
+            _deal(one, grad_out, place, at, window, row, C, grad_x, to, C, far)
+            c = C
+        while c < C:
+            c = min(c, C - width)  # the last vector may begin within the one before
+            _deal(one, grad_out, place, at + c, window, row, C, grad_x, to + c, width, far)
+            c += width
+        at += C
+        to += window[1] * C
+
+
+@body
+def _deal_rows(grad_out, place, window, first, last, grad_x):
+    """Write the pixels of some rows of windows, counted through all images, and those behind."""
+    _, OH, OW, C = grad_out.shape
+    _, H, W, _ = grad_x.shape
+    grad_out, place, grad_x = grad_out.reshape(-1), place.reshape(-1), grad_x.reshape(-1)
+    far = C * grad_x.itemsize % LINE_BYTES == 0 and is_far(grad_x)  # each pixel begins with a line
+    KH, KW = window
+    for i in range(first, last):
+        n, oh = i // OH, i % OH
+        to = (n * H + oh * KH) * W * C
+        _deal_row(grad_out, place, i * OW * C, window, OW, W * C, C, grad_x, to, far)
+        for kh in range(KH):
+            zero_run(grad_x, to + (kh * W + OW * KW) * C, (W - OW * KW) * C)
+        if oh == OH - 1:
+            zero_run(grad_x, to + KH * W * C, (H - OH * KH) * W * C)
+
+
+@kernel
+def _deal_loop(grad_out, place, window, chunks, grad_x):
+    for chunk in prange(chunks):
+        first, last = chunk_bounds(chunk, chunks, grad_out.shape[0] * grad_out.shape[1])
+        _deal_rows(grad_out, place, window, first, last, grad_x)
+        end_of_stream()
+
+
 # Cycles that a vector of a tap costs in a gather, and a value of grad_out in a scatter.
 _GATHERED, _SCATTERED = 6, 5
 
@@ -293,8 +366,18 @@ def max_pool2d_backward(
             padding,
             channels_last(grad_x),
         )
-        return grad_x
-    gather_into(grad_x, grad_out, place, *window)
+    elif _side_by_side(in_size, (out_size[0], out_size[1]), *window):
+        chunks = min(N * out_size[0], chunks_of(grad_x.size, CHUNK))
+        _deal_loop.launch(
+            grad_x.size,
+            channels_last(grad_out),
+            channels_last(place),
+            kernel_size,
+            chunks,
+            channels_last(grad_x),
+        )
+    else:
+        gather_into(grad_x, grad_out, place, *window)
     return grad_x
 
 

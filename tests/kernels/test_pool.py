@@ -130,6 +130,28 @@ def test_a_gather_and_a_scatter_give_the_same_bits(C, dtype, monkeypatch):
     np.testing.assert_array_equal(*grads, strict=True)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("C", [1, 7, 20, 70])
+@pytest.mark.parametrize("in_size", [(6, 6), (7, 8), (8, 7)])  # 2 x 2 windows, and what is behind
+def test_windows_side_by_side_give_the_same_bits_as_a_gather(in_size, C, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, C, *in_size)).astype(dtype)
+    window, out_size = ((3, 3), (3, 3), (0, 0), (1, 1)), (2, 2)
+    grad_out = rng.standard_normal((2, C, *out_size)).astype(dtype)
+    grad_out[1, :, 0, 1], grad_out[0, :, 1, 0] = np.nan, -0.0
+    _, place = kernels.max_pool2d_forward(x, *window, out_size)
+    monkeypatch.setattr(pool, "_scatters", lambda *shape: False)
+    used, gather = [], pool.gather_into
+    monkeypatch.setattr(pool, "gather_into", lambda *args: (used.append(True), gather(*args)))
+    dealt = kernels.max_pool2d_backward(grad_out, place, *window, in_size)
+    assert not used
+    monkeypatch.setattr(pool, "_side_by_side", lambda *shape: False)
+    gathered = kernels.max_pool2d_backward(grad_out, place, *window, in_size)
+    assert used
+    np.testing.assert_array_equal(dealt, gathered, strict=True)
+    np.testing.assert_array_equal(np.signbit(dealt), np.signbit(gathered))
+
+
 @pytest.mark.parametrize("scatters", [False, True])
 def test_any_number_of_threads_gives_the_same_bits(scatters, monkeypatch, pool_of_four):
     monkeypatch.setattr(pool, "_scatters", lambda *shape: scatters)

@@ -68,6 +68,7 @@ def run():
         *kernels.relu_forward(x), kernels.relu_backward(grad, mask, (0, 2, 3, 1)),
         kernels.add(x, grad), pooled, place,
         kernels.max_pool2d_backward(pooled, place, *window, (13, 11)),
+        kernels.max_pool2d_backward(pooled, place % 4, (2, 2), (2, 2), (0, 0), (1, 1), (15, 13)),
         z, kernels.conv2d_grad_input(z, filters, x.shape, *conv),
         kernels.conv2d_forward(x, filters[:2], None, *conv),  # sums along channels
         kernels.conv2d_grad_weight(z, x, filters.shape, *conv), kernels.conv2d_grad_bias(z),
