@@ -164,6 +164,7 @@ def _read_loop(x, sums):
 
 @body
 def _read(x, start, stop, block, sums):
+    # Not by ``sum_values``: the global average, which is held against this, would be its own roof.
     held = tile_zeros(1, 4, x)
     for at in range(start, stop, block):
         line = np.intp(x.ctypes.data) + at * x.itemsize + PAGE_BYTES

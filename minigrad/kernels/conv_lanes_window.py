@@ -147,8 +147,10 @@ def _clear_pixel(known, window, count, values, to):
 
 @body(inline=True)
 def _take_pixel(known, x, at, window, turn, count, values, to):
-    """Copy what so many vectors of filters see of a pixel, the first of them ``turn`` of those that
-    share its channels."""
+    """Copy what so many vectors of filters see of a pixel.
+
+    ``turn`` vectors before the first one share its channels.
+    """
     for _ in range(count):
         slide_take(known, x, at, values, to)
         to += window.vector
